@@ -1,0 +1,17 @@
+"""The HTTP side. One call, told by the files it walks through:
+
+    app.py          the ASGI app: the relay under /v1, the admin API, health and metrics beside it
+    relay.py        one call from its first byte to its record: read, decide, try, relay, log
+    wire/           OpenAI's formats: which endpoint, which few fields, SSE events, usage
+    upstreams.py    the data plane's HTTP client (aiohttp): pools, timeouts, cancellation, error mapping
+    slm.py          one attempt at an SLM: rewrite, enforce the contract, verify, or give way to the LLM
+    breaker.py      which SLM servers are worth trying just now
+    recorder.py     the call as a record, into the spool, before the client sees its end
+    ledger.py       off the hot path: what a record says (model, tokens, money), for the log and the metrics
+
+Around it: `settings.py` (all of them), `errors.py` (the tree and OpenAI's error shape), `metrics.py` (every metric),
+`state.py` (the one state object), `serving.py` (which snapshot and promotions are in force, kept fresh),
+`endpoints/` (admin API, health), `vllm.py` (LoRA control plane), `supervisor.py` (worker processes and the shipper),
+`cli/` (the `understudy` command), `replay/` (recorded calls as a client and as an upstream), `imports/` (past calls
+from other tools' logs), `demo/`.
+"""
