@@ -1,0 +1,49 @@
+# Two commands: `make demo` and `make test`. Both first do `make setup`, which is quick when nothing changed.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PYTEST_ARGS ?=
+
+.PHONY: help setup demo test check format bench clean
+
+help:
+	@echo "make demo     the whole story on this machine; ONCE=1 ends after the table"
+	@echo "make test     every test"
+	@echo "make check    lint, types, import contracts"
+	@echo "make bench    the product's own measurements (tests/bench)"
+	@echo "make format   rewrite the sources in the house style"
+	@echo "make clean    remove what setup made"
+
+setup: .venv/.ready
+	@deploy/vllm-cpu/setup
+
+.venv/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "understudy needs Python 3.11 or newer: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "Python's venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
+	@echo "installing the pinned dependencies into .venv (a few minutes, once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+demo: setup
+	@$(BIN)/understudy demo $(if $(ONCE),--once)
+
+test: setup check
+	@tests/system-packages
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: .venv/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	$(BIN)/python -m tests.bench
+
+clean:
+	rm -rf .venv .venv-vllm .cache build *.egg-info
