@@ -2,6 +2,8 @@
 
     UnderstudyError
     ├── SettingsInvalid         at start: a setting is unknown or malformed
+    ├── DataDirUnusable         at start: the data directory can't be read or written
+    ├── PortUnusable            at start: the port is taken, or not ours to take
     ├── ClientError             4xx that the proxy itself answers
     │   ├── BodyTooLarge        413
     │   ├── BadRequest          400
@@ -40,6 +42,18 @@ class SettingsInvalid(UnderstudyError):
     """A setting is unknown or malformed."""
 
     code = "settings_invalid"
+
+
+class DataDirUnusable(UnderstudyError):
+    """The data directory can't be read or written."""
+
+    code = "data_dir_unusable"
+
+
+class PortUnusable(UnderstudyError):
+    """The port is taken, or not ours to take."""
+
+    code = "port_unusable"
 
 
 class ClientError(UnderstudyError):

@@ -53,6 +53,15 @@ class Settings(BaseModel):
     slm_min_confidence: float = Field(
         0.0, ge=0, le=1, description="mean token probability under which an SLM's answer is not served"
     )
+    slm_input_usd_per_million_tokens: float = Field(
+        0.0, ge=0, description="what an SLM server charges for input; 0: nothing per token"
+    )
+    slm_output_usd_per_million_tokens: float = Field(
+        0.0, ge=0, description="what an SLM server charges for output; 0: nothing per token"
+    )
+    slm_gpu_usd_per_hour: float = Field(
+        0.0, ge=0, description="what each SLM server's GPU costs, busy or idle; 0: left out of the cost"
+    )
     drain_seconds: float = Field(30.0, ge=0, description="time that running calls get at shutdown")
 
     @field_validator("slm_url", mode="before")
@@ -87,6 +96,16 @@ class Settings(BaseModel):
     def database(self) -> str:
         """The SQLAlchemy URL in force."""
         return self.database_url or f"sqlite:///{self.data_dir / 'understudy.db'}"
+
+    @property
+    def spool_dir(self) -> Path:
+        """Where logged calls wait for the shipper."""
+        return self.data_dir / "spool"
+
+    @property
+    def artifacts_dir(self) -> Path:
+        """Snapshots and adapters."""
+        return self.data_dir / "artifacts"
 
 
 def load_settings(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:

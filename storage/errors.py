@@ -1,12 +1,12 @@
 """What can go wrong in storage.
 
-    StorageError
-    ├── SpoolFull          the record could not be appended (disk full, file gone): the call was served, its log is lost
-    ├── DatabaseDown       the database can't be reached, is locked or read-only; what was to be written stays in the spool
-    ├── KeyFileUnusable    the key file is missing while data exists, unreadable, or of the wrong size
-    ├── ArtifactCorrupt    a file of an artifact does not have the checksum in its manifest
-    ├── ArtifactMissing    no artifact of that id
-    └── NotFound           no such row
+StorageError
+├── SpoolFull          the record could not be appended (disk full, file gone): the call was served, its log is lost
+├── DatabaseDown       the database can't be reached, is locked or read-only; what was to be written stays in the spool
+├── KeyFileUnusable    the key file is missing while data exists, unreadable, or of the wrong size
+├── ArtifactCorrupt    a file of an artifact does not have the checksum in its manifest
+├── ArtifactMissing    no artifact of that id
+└── NotFound           no such row
 """
 
 from __future__ import annotations

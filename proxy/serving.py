@@ -1,0 +1,167 @@
+"""Which snapshot and which promotions are in force, kept fresh in every worker.
+
+The database says so; each worker asks it once a second, in a thread of its own, and swaps its immutable `Router` whole. What was
+in force last is kept in the data directory (`serving.json`), so that a worker starts, and serves tasks from their SLMs, while
+the database is dead.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from proxy.logs import OncePerMinute
+from proxy.metrics import Metrics
+from router.engine import Router
+from router.promotion import Promotion
+from router.snapshot import Snapshot
+from storage.artifacts import ArtifactStore
+from storage.database import Database
+from storage.errors import ArtifactCorrupt, ArtifactMissing, DatabaseDown, StorageError
+from storage.repositories import promotions as promotion_rows
+from storage.repositories import snapshots as snapshot_rows
+
+POLL_SECONDS = 1.0
+# A snapshot that can't be loaded is tried again: the artifact store may be a slow share.
+RETRY_SECONDS = 30.0
+
+log = structlog.get_logger()
+
+
+class InForce(msgspec.Struct, frozen=True):
+    """What the database says, as it is kept in `serving.json`.
+
+    Attributes:
+        version: grows with every change.
+        snapshot_id: None before anything was learned.
+        promotions: by cluster id.
+    """
+
+    version: int = -1
+    snapshot_id: str | None = None
+    promotions: dict[str, Promotion] = msgspec.field(default_factory=dict)
+
+
+class Serving:
+    """Holds the current router. Reading `router` is free; it may be another object the next time."""
+
+    def __init__(self, cache: Path, database: Database, artifacts: ArtifactStore, metrics: Metrics) -> None:
+        """Begin with what is in the cache, or with nothing.
+
+        Args:
+            cache: `serving.json`.
+            database: asked by `refresh`, never here.
+            artifacts: where snapshots are.
+            metrics: gets the clusters and stages in force.
+        """
+        self._cache = cache
+        self._database = database
+        self._artifacts = artifacts
+        self._metrics = metrics
+        self._log_now = OncePerMinute()
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._retry_at = 0.0
+        self._in_force = InForce()
+        self._snapshot: Snapshot | None = None
+        self.router = Router(None, {})
+        self._apply(self._read_cache())
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The snapshot that the router serves from."""
+        return self._snapshot
+
+    @property
+    def promotions(self) -> Mapping[str, Promotion]:
+        """What is promoted, by cluster id."""
+        return self._in_force.promotions
+
+    def start(self) -> None:
+        """Keep fresh until `stop`, in a thread of its own."""
+        threading.Thread(target=self._poll, name="serving-poll", daemon=True).start()
+
+    def stop(self) -> None:
+        """End the thread; it may still be in its last question."""
+        self._stopped.set()
+
+    def refresh(self) -> None:
+        """Ask the database and swap the router if something changed. Blocks: not for the event loop.
+
+        Raises:
+            DatabaseDown: nothing was changed.
+        """
+        with self._lock:
+            with self._database.read() as session:
+                version = promotion_rows.serving_version(session)
+                if version == self._in_force.version and (self._is_whole() or time.monotonic() < self._retry_at):
+                    return
+                newest = InForce(
+                    version, snapshot_rows.active_snapshot_id(session), dict(promotion_rows.current_promotions(session))
+                )
+            self._apply(newest)
+            self._write_cache(newest)
+
+    def _poll(self) -> None:
+        while not self._stopped.wait(POLL_SECONDS):
+            try:
+                self.refresh()
+            except DatabaseDown as error:
+                if self._log_now("database"):
+                    log.warning("serving.not_refreshed", error=str(error))
+            except Exception:  # noqa: BLE001 - whatever it is, the router in force goes on serving
+                if self._log_now("unexpected"):
+                    log.exception("serving.not_refreshed")
+
+    def _is_whole(self) -> bool:
+        """Whether the snapshot in force is the one that should be."""
+        return (self._snapshot.snapshot_id if self._snapshot else None) == self._in_force.snapshot_id
+
+    def _apply(self, newest: InForce) -> None:
+        """Build a router of what is in force; a snapshot that can't be loaded leaves the old one in its place."""
+        self._in_force = newest
+        if not self._is_whole():
+            self._snapshot = self._load(newest.snapshot_id) if newest.snapshot_id else None
+        if self._snapshot is not None:
+            self._metrics.know_clusters(self._snapshot.clusters)
+        self._metrics.show_promotions(newest.promotions)
+        self.router = Router(self._snapshot, newest.promotions)
+
+    def _load(self, snapshot_id: str) -> Snapshot | None:
+        try:
+            snapshot = Snapshot.load(self._artifacts.open(snapshot_id).files)
+        except (ArtifactCorrupt, ArtifactMissing) as error:
+            self._retry_at = time.monotonic() + RETRY_SECONDS
+            log.error("snapshot.not_loaded", snapshot=snapshot_id, reason=error.reason, error=str(error))
+            return self._snapshot
+        except (StorageError, ValueError, KeyError, TypeError) as error:
+            self._retry_at = time.monotonic() + RETRY_SECONDS
+            log.error("snapshot.not_loaded", snapshot=snapshot_id, reason="unreadable", error=repr(error))
+            return self._snapshot
+        log.info("snapshot.activated", snapshot=snapshot_id, clusters=len(snapshot.clusters))
+        return snapshot
+
+    def _read_cache(self) -> InForce:
+        try:
+            return msgspec.json.decode(self._cache.read_bytes(), type=InForce)
+        except FileNotFoundError:
+            return InForce()
+        except (OSError, msgspec.DecodeError) as error:
+            log.warning("serving.cache_unreadable", path=str(self._cache), error=str(error))
+            return InForce()
+
+    def _write_cache(self, newest: InForce) -> None:
+        """Replace the file whole; every worker writes the same, so the last one wins harmlessly."""
+        draft = self._cache.with_name(f"{self._cache.name}.{os.getpid()}")
+        try:
+            draft.write_bytes(msgspec.json.encode(newest))
+            draft.replace(self._cache)
+        except OSError as error:
+            if self._log_now("cache"):
+                log.warning("serving.cache_not_written", path=str(self._cache), error=str(error))
