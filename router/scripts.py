@@ -74,8 +74,6 @@ def script_shares(text: str) -> dict[str, float]:
     text = text[:_READ_CHARS]
     if text.isascii():
         return {"latin": 1.0} if any(map(str.isalpha, text)) else {}
-    counts = Counter(
-        _BLOCKS[bisect_right(_STARTS, ord(character)) - 1][1] for character in text if character.isalpha()
-    )
+    counts = Counter(_BLOCKS[bisect_right(_STARTS, ord(character)) - 1][1] for character in text if character.isalpha())
     letters = counts.total()
     return {script: count / letters for script, count in counts.items()}
