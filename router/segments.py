@@ -1,0 +1,163 @@
+"""The alphabet of skeletons: which messages are read, and the masked lines that they fall into.
+
+Agent prompts are templates. A template's own text comes back line by line, letter by letter, in every conversation; what
+is filled into it does not. So a message is cut into *segments* (lines; long lines into sentences), numbers and ids are
+masked, and a segment of six or more words also counts by its first and by its last four words: a name inside a line then
+hides only the whole line, not its two ends.
+
+History between the first user message and the last assistant turn is not read: it is payload, and it grows.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from router.features import SYSTEM_ROLES, CallFeatures
+
+MAX_MESSAGE_CHARS = 16 * 1024
+_HEAD_CHARS = MAX_MESSAGE_CHARS * 3 // 4
+_TAIL_CHARS = MAX_MESSAGE_CHARS - _HEAD_CHARS
+MAX_TAIL_MESSAGES = 4
+LONG_LINE_CHARS = 160
+END_WORDS = 4
+WORDS_WITH_ENDS = 6
+IDENTITY_WITHIN = 12  # segments
+
+_ID = re.compile(r"\b(?:[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|[0-9a-fA-F]{12,}|(?=\w*\d)(?=\w*[A-Za-z])\w{16,})\b")
+_NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
+_SENTENCE_END = re.compile(r"(?<=[.!?:;])\s+(?=\S)")
+_IDENTITY = re.compile(r"\s*(?:you are|you're|act as|i want you to act as|your name is|imagine you are)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Zones:
+    """The texts that are read, in order.
+
+    Attributes:
+        system: system and developer messages.
+        user: the first user message.
+        tail: messages after the last assistant turn, at most four, the first user message excepted.
+        keys: names of tools, and what the response format asks for.
+    """
+
+    system: tuple[str, ...]
+    user: str
+    tail: tuple[str, ...]
+    keys: tuple[str, ...]
+
+
+def zones(features: CallFeatures) -> Zones:
+    """Pick the texts of a call that can tell its task."""
+    messages = features.messages
+    system: list[str] = []
+    first_user = -1
+    last_assistant = -1
+    for place, message in enumerate(messages):
+        role = message.role
+        if role in SYSTEM_ROLES:
+            system.append(message.text)
+        elif role == "assistant":
+            last_assistant = place
+        elif first_user < 0 and role == "user":
+            first_user = place
+    start = max(last_assistant + 1, first_user + 1)
+    tail = [message.text for message in messages[start:] if message.role not in SYSTEM_ROLES]
+    keys = tuple([f"tool:{name}" for name in features.tools] + [f"format:{key}" for key in features.format_keys])
+    return Zones(
+        tuple(system), messages[first_user].text if first_user >= 0 else "", tuple(tail[-MAX_TAIL_MESSAGES:]), keys
+    )
+
+
+@lru_cache(maxsize=2048)
+def segments(text: str) -> tuple[str, ...]:
+    """Cut a message into masked segments, in order, an identity sentence ("You are …") near the start first.
+
+    Cached by content, because agents send their history again with every call. The ends of long segments follow
+    as tokens of their own, marked `^` and `$`.
+    """
+    if len(text) > MAX_MESSAGE_CHARS:
+        text = f"{text[:_HEAD_CHARS]}\n{text[-_TAIL_CHARS:]}"
+    masked = _NUMBER.sub("#", _ID.sub("@", text))
+    whole: list[str] = []
+    for line in masked.splitlines():
+        if len(line) <= LONG_LINE_CHARS:
+            whole.append(line)
+        else:
+            whole += _SENTENCE_END.split(line)
+    whole = [clean for segment in whole if (clean := " ".join(segment.split()))]
+    for place, segment in enumerate(whole[:IDENTITY_WITHIN]):
+        if _IDENTITY.match(segment):
+            if place:
+                whole.insert(0, whole.pop(place))
+            break
+    return tuple(whole)
+
+
+def ends(segment: str) -> tuple[str, ...]:
+    """The first and the last four words of a segment of six or more, as tokens; else nothing."""
+    words = segment.split(" ")
+    if len(words) < WORDS_WITH_ENDS:
+        return ()
+    return ("^" + " ".join(words[:END_WORDS]), "$" + " ".join(words[-END_WORDS:]))
+
+
+def is_identity(segment: str) -> bool:
+    """Whether a segment says who the model is: the head of a prompt."""
+    return _IDENTITY.match(segment) is not None
+
+
+HEAD_WEIGHT = 30.0
+KEY_WEIGHT = 5.0
+MAX_WEIGHT_CHARS = 80
+_HEAD_WORDS = (3, 4, 5, 6, 8, 12)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A call in the alphabet: what it has in each zone, in order."""
+
+    head: str
+    system: tuple[str, ...]
+    user: tuple[str, ...]
+    keys: tuple[str, ...]
+
+
+def tokens_of(features: CallFeatures) -> Tokens:
+    """Cut the texts of a call into tokens; its head apart."""
+    read = zones(features)
+    head = ""
+    system: list[str] = []
+    for text in read.system:
+        for segment in segments(text):
+            if not head and is_identity(segment):
+                head = segment
+            else:
+                system.append(segment)
+                system += ends(segment)
+    user: list[str] = []
+    for text in (read.user, *read.tail):
+        for segment in segments(text):
+            if not head and is_identity(segment):
+                head = segment
+            else:
+                user.append(segment)
+                user += ends(segment)
+    return Tokens(head, tuple(system), tuple(user), read.keys)
+
+
+def head_prefixes(head: str) -> tuple[str, ...]:
+    """A head's first 3, 4, 5, 6, 8, 12 words and the whole of it, as tokens."""
+    if not head:
+        return ()
+    words = head.split(" ")
+    cuts = [k for k in _HEAD_WORDS if k < len(words)]
+    return tuple(["h " + " ".join(words[:k]) for k in cuts] + ["h " + head + " ."])
+
+
+def token_weight(token: str) -> float:
+    """How much a token says: the root of its length, capped; a head says most."""
+    if token.startswith("h "):
+        return HEAD_WEIGHT
+    return min(len(token), MAX_WEIGHT_CHARS) ** 0.5

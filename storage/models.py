@@ -1,0 +1,202 @@
+"""The tables. `migrations/` brings an older database up to them; a test compares the two."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, Index, LargeBinary, MetaData, String, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    """All tables; constraint names are fixed, so that migrations can address them on every database."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own convention
+        datetime: DateTime(timezone=True),
+        bytes: LargeBinary,
+        dict[str, Any]: JSON,
+        list[Any]: JSON,
+    }
+
+
+class Call(Base):
+    """A logged call. Bodies are encrypted, compressed templates that refer to `messages`."""
+
+    __tablename__ = "calls"
+    __table_args__ = (Index("ix_calls_cluster_id_arrived_at", "cluster_id", "arrived_at"),)
+
+    call_id: Mapped[bytes] = mapped_column(primary_key=True)
+    arrived_at: Mapped[datetime] = mapped_column(index=True)
+    method: Mapped[str]
+    path: Mapped[str]
+    endpoint: Mapped[str]
+    status: Mapped[int]
+    served_by: Mapped[str]
+    upstream: Mapped[str]
+    reason: Mapped[str]
+    duration_ms: Mapped[float]
+    first_token_ms: Mapped[float | None]
+    ended: Mapped[str]
+    request_content_type: Mapped[str]
+    response_content_type: Mapped[str]
+    response_content_encoding: Mapped[str]
+    model_requested: Mapped[str | None]
+    model_resolved: Mapped[str | None]
+    model_reported: Mapped[str | None]
+    cluster_id: Mapped[str | None]
+    snapshot_id: Mapped[str | None]
+    origin: Mapped[bytes] = mapped_column(index=True)
+    agent: Mapped[str | None]
+    session: Mapped[str | None]
+    call_site: Mapped[str | None]
+    upstream_request_id: Mapped[str | None]
+    attempts: Mapped[list[Any]]
+    log: Mapped[str]
+    source: Mapped[str | None]
+    stream: Mapped[bool]
+    input_tokens: Mapped[int | None]
+    cached_input_tokens: Mapped[int | None]
+    output_tokens: Mapped[int | None]
+    reasoning_tokens: Mapped[int | None]
+    tokens_estimated: Mapped[bool]
+    finish_reason: Mapped[str | None]
+    tool_calls: Mapped[list[Any]]
+    error_code: Mapped[str | None]
+    cost_usd: Mapped[float | None]
+    counterfactual_usd: Mapped[float | None]
+    request_body: Mapped[bytes | None] = mapped_column(deferred=True)
+    response_body: Mapped[bytes | None] = mapped_column(deferred=True)
+
+
+class StoredMessage(Base):
+    """A piece of bodies that recurs: a message, a tool list. Stored once, by keyed hash; encrypted and compressed."""
+
+    __tablename__ = "messages"
+
+    message_hash: Mapped[bytes] = mapped_column(primary_key=True)
+    body: Mapped[bytes]
+    last_used_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class Dictionary(Base):
+    """A zstd dictionary trained on the log; frames name theirs, so old ones stay."""
+
+    __tablename__ = "dictionaries"
+
+    dictionary_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    body: Mapped[bytes]
+    created_at: Mapped[datetime]
+
+
+class SnapshotRow(Base):
+    """A learned snapshot; its content is an artifact."""
+
+    __tablename__ = "snapshots"
+
+    snapshot_id: Mapped[str] = mapped_column(primary_key=True)
+    created_at: Mapped[datetime]
+    activated_at: Mapped[datetime | None]
+    calls: Mapped[int]
+
+
+class ClusterRow(Base):
+    """A discovered task, as the active snapshot has it; the id lives on over snapshots."""
+
+    __tablename__ = "clusters"
+
+    cluster_id: Mapped[str] = mapped_column(primary_key=True)
+    snapshot_id: Mapped[str] = mapped_column(index=True)
+    label: Mapped[str]
+    contract: Mapped[dict[str, Any]]
+    skeleton: Mapped[str]
+    calls: Mapped[int]
+    conversations: Mapped[int]
+    examples: Mapped[list[Any]]
+
+
+class PromotionRow(Base):
+    """Each promotion that ever was; the current one of a cluster has no end."""
+
+    __tablename__ = "promotions"
+    __table_args__ = (
+        Index(
+            "uq_promotions_current",
+            "cluster_id",
+            unique=True,
+            sqlite_where=text("ended_at IS NULL"),
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+    )
+
+    promotion_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    cluster_id: Mapped[str] = mapped_column(index=True)
+    model: Mapped[str]
+    stage: Mapped[str]
+    share: Mapped[float]
+    slm: Mapped[str]
+    adapter: Mapped[str | None]
+    max_context_tokens: Mapped[int | None]
+    forced: Mapped[bool]
+    reason: Mapped[str | None]
+    actor: Mapped[str]
+    created_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    ended_by: Mapped[str | None]
+
+
+class ModelRow(Base):
+    """A registered SLM or adapter."""
+
+    __tablename__ = "models"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    slm: Mapped[str]
+    adapter: Mapped[str | None]
+    base: Mapped[str | None]
+    max_context_tokens: Mapped[int | None]
+    created_at: Mapped[datetime]
+
+
+class AuditRow(Base):
+    """Who did what, when."""
+
+    __tablename__ = "audit"
+
+    audit_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+    actor: Mapped[str]
+    action: Mapped[str]
+    subject: Mapped[str]
+    details: Mapped[dict[str, Any]]
+
+
+class State(Base):
+    """Single values: `serving_version` grows with every change that workers must see; `active_snapshot`."""
+
+    __tablename__ = "state"
+
+    name: Mapped[str] = mapped_column(String, primary_key=True)
+    value: Mapped[str]
+
+
+__all__ = [
+    "AuditRow",
+    "Base",
+    "Call",
+    "ClusterRow",
+    "Dictionary",
+    "ModelRow",
+    "PromotionRow",
+    "SnapshotRow",
+    "State",
+    "StoredMessage",
+]

@@ -1,0 +1,144 @@
+"""Segments → database. Nothing is deleted before the commit, and the call id makes repetition harmless.
+
+A segment is taken when its writer has let go of it (put aside, ended or killed: the lock says so). Whatever the
+database answers, the segment stays until it was taken; what can never be taken is set aside in `quarantine/`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+
+from storage.cipher import Cipher
+from storage.database import Database
+from storage.errors import DatabaseDown
+from storage.frame import Damage
+from storage.records import CallFacts, CallRecord
+from storage.repositories.calls import insert_calls
+from storage.spool import decode_segment, segments
+
+log = structlog.get_logger()
+
+BATCH = 500
+IDLE_SECONDS = 0.5
+MAX_BACKOFF_SECONDS = 10.0
+QUARANTINE = "quarantine"
+
+Shipped = Sequence[tuple[CallRecord, CallFacts]]
+
+
+class Shipper:
+    """Takes segments one after the other. Several may run: a segment is locked while it is taken."""
+
+    def __init__(
+        self,
+        spool_dir: Path,
+        database: Database,
+        cipher: Cipher,
+        *,
+        read_facts: Callable[[CallRecord], CallFacts],
+        on_shipped: Callable[[Shipped], None],
+    ) -> None:
+        """
+        Args:
+            read_facts: must not raise; what it can't read, it leaves out.
+            on_shipped: gets the calls that are new in the database, after the commit.
+        """
+        self._spool_dir = spool_dir
+        self._database = database
+        self._cipher = cipher
+        self._read_facts = read_facts
+        self._on_shipped = on_shipped
+        self._schema_ready = False
+
+    def ship_once(self) -> int:
+        """Take every segment that is free.
+
+        Returns:
+            How many calls were new.
+
+        Raises:
+            DatabaseDown: what was not taken is still there.
+        """
+        return sum(self._ship_segment(path) for path in segments(self._spool_dir))
+
+    def run(self, stop: threading.Event) -> None:
+        """Ship until told to stop, then once more for what came last."""
+        backoff = IDLE_SECONDS
+        complained = False
+        while True:
+            last_round = stop.is_set()
+            try:
+                self.ship_once()
+                backoff, complained = IDLE_SECONDS, False
+            except DatabaseDown as error:
+                if not complained:
+                    log.warning("shipper.waiting", error=str(error))
+                complained = True
+                self._schema_ready = False  # it may come back as another, empty one
+                backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
+            except OSError as error:
+                log.error("shipper.failed", error=str(error))
+                backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
+            if last_round:
+                return
+            stop.wait(backoff)
+
+    def _ship_segment(self, path: Path) -> int:
+        with _locked(path) as data:
+            if data is None:
+                return 0
+            damage = Damage()
+            records = list(decode_segment(data, self._cipher, damage))
+            if damage.torn_bytes or damage.corrupt_bytes:
+                log.warning("segment.damaged", path=path.name, torn=damage.torn_bytes, corrupt=damage.corrupt_bytes)
+            new = 0
+            for start in range(0, len(records), BATCH):
+                new += self._ship_batch(records[start : start + BATCH])
+            if damage.corrupt_bytes:
+                self._set_aside(path)
+            else:
+                path.unlink(missing_ok=True)
+            return new
+
+    def _ship_batch(self, records: list[CallRecord]) -> int:
+        calls = [(record, self._read_facts(record)) for record in records]
+        if not self._schema_ready:
+            self._database.upgrade()
+            self._schema_ready = True
+        with self._database.write() as session:
+            new = insert_calls(session, self._cipher, calls)
+        fresh = [call for call, is_new in zip(calls, new, strict=True) if is_new]
+        if fresh:
+            self._on_shipped(fresh)
+        return len(fresh)
+
+    def _set_aside(self, path: Path) -> None:
+        """Keep a damaged segment for a person to look at; its whole records are in the database."""
+        quarantine = self._spool_dir / QUARANTINE
+        quarantine.mkdir(exist_ok=True, mode=0o700)
+        path.rename(quarantine / path.name)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[bytes | None]:
+    """A segment's bytes while nobody else has it; None when somebody has, or it is gone."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        yield None
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Another shipper may have had it between our listing and our lock.
+        yield path.read_bytes() if path.exists() else None
+    except BlockingIOError:
+        yield None
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import pytest
+
+from storage.cipher import Cipher
+from storage.database import Database
+from storage.ids import new_call_id
+from storage.records import CallFacts, CallRecord
+
+
+def make_record(
+    request: bytes = b'{"model":"m","messages":[]}', response: bytes = b"{}", **changes: object
+) -> CallRecord:
+    values: dict[str, object] = {
+        "call_id": new_call_id(),
+        "arrived_at_ns": 1_767_000_000_000_000_000,
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "endpoint": "chat",
+        "status": 200,
+        "served_by": "llm",
+        "upstream": "llm",
+        "reason": "no_snapshot",
+        "duration_ms": 12.5,
+        "first_token_ms": 11.0,
+        "ended": "finished",
+        "request_body": request,
+        "response_body": response,
+    }
+    return CallRecord(**(values | changes))  # type: ignore[arg-type]
+
+
+def no_facts(record: CallRecord) -> CallFacts:
+    return CallFacts()
+
+
+@pytest.fixture
+def cipher(tmp_path: Path) -> Cipher:
+    return Cipher.open(tmp_path)
+
+
+@pytest.fixture
+def database(tmp_path: Path, cipher: Cipher) -> Database:
+    database = Database(f"sqlite:///{tmp_path / 'understudy.db'}")
+    database.upgrade()
+    return database

@@ -1,0 +1,181 @@
+import os
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from storage.cipher import Cipher
+from storage.database import Database
+from storage.errors import DatabaseDown
+from storage.repositories.calls import (
+    count_calls,
+    delete_by_origin,
+    delete_older_than,
+    find_calls,
+    get_call,
+    iter_calls,
+)
+from storage.shipper import Shipper
+from storage.spool import Spool, segments
+from tests.storage.conftest import make_record, no_facts
+
+
+def fill(spool_dir: Path, cipher: Cipher, count: int, **changes: object) -> list[bytes]:
+    spool = Spool(spool_dir, cipher)
+    records = [
+        make_record(f'{{"messages":[{{"n":{i},"pad":"{"p" * 60}"}}]}}'.encode(), **changes) for i in range(count)
+    ]
+    for record in records:
+        spool.append(record)
+    spool.close()
+    return [record.call_id for record in records]
+
+
+def make_shipper(tmp_path: Path, database: Database, cipher: Cipher) -> Shipper:
+    return Shipper(tmp_path / "spool", database, cipher, read_facts=no_facts, on_shipped=lambda calls: None)
+
+
+def test_calls_reach_the_database_with_exactly_their_bytes(tmp_path: Path, database: Database, cipher: Cipher) -> None:
+    spool = Spool(tmp_path / "spool", cipher)
+    request = b'{ "messages" : [ {"role":"user", "content":"' + b"\xc3\xa4" * 40 + b'"} ],\n"model":"m" }'
+    record = make_record(request, b"data: {}\n\ndata: [DONE]\n\n", cluster_id="c1", agent="a")
+    spool.append(record)
+    spool.close()
+    assert make_shipper(tmp_path, database, cipher).ship_once() == 1
+    with database.read() as session:
+        stored = get_call(session, cipher, record.call_id)
+        assert (stored.request_body, stored.response_body) == (request, b"data: {}\n\ndata: [DONE]\n\n")
+        assert (stored.row.cluster_id, stored.row.agent, stored.row.duration_ms) == ("c1", "a", 12.5)
+        assert [call.call_id for call in find_calls(session, cluster_id="c1")] == [record.call_id]
+    assert segments(tmp_path / "spool") == []
+
+
+def test_a_segment_shipped_twice_adds_nothing(tmp_path: Path, database: Database, cipher: Cipher) -> None:
+    fill(tmp_path / "spool", cipher, 5)
+    [segment] = segments(tmp_path / "spool")
+    again = segment.read_bytes()
+    shipper = make_shipper(tmp_path, database, cipher)
+    assert shipper.ship_once() == 5
+    segment.write_bytes(again)
+    assert shipper.ship_once() == 0
+    with database.read() as session:
+        assert count_calls(session) == 5
+
+
+def test_two_shippers_at_once_add_each_call_once(tmp_path: Path, database: Database, cipher: Cipher) -> None:
+    for _ in range(6):
+        fill(tmp_path / "spool", cipher, 20)
+    shipped: list[int] = []
+
+    def ship() -> None:
+        for _ in range(20):
+            try:
+                shipped.append(make_shipper(tmp_path, database, cipher).ship_once())
+            except DatabaseDown:
+                continue
+
+    threads = [threading.Thread(target=ship) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with database.read() as session:
+        assert count_calls(session) == 120
+    assert sum(shipped) == 120
+
+
+def test_a_locked_database_leaves_the_segment_in_the_spool(tmp_path: Path, database: Database, cipher: Cipher) -> None:
+    fill(tmp_path / "spool", cipher, 3)
+    shipper = make_shipper(tmp_path, database, cipher)
+    blocker = sqlite3.connect(tmp_path / "understudy.db")
+    blocker.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(DatabaseDown):
+        shipper.ship_once()
+    assert len(segments(tmp_path / "spool")) == 1
+    blocker.rollback()
+    blocker.close()
+    assert shipper.ship_once() == 3
+
+
+def test_a_deleted_database_is_made_again(tmp_path: Path, database: Database, cipher: Cipher) -> None:
+    fill(tmp_path / "spool", cipher, 2)
+    shipper = make_shipper(tmp_path, database, cipher)
+    shipper.ship_once()
+    for path in tmp_path.glob("understudy.db*"):
+        path.unlink()
+    ids = fill(tmp_path / "spool", cipher, 2)
+    stop = threading.Event()
+    thread = threading.Thread(target=shipper.run, args=(stop,))
+    thread.start()
+    for _ in range(100):
+        if not segments(tmp_path / "spool"):
+            break
+        stop.wait(0.1)
+    stop.set()
+    thread.join()
+    with database.read() as session:
+        assert {call.call_id for call in find_calls(session)} == set(ids)
+
+
+def test_a_damaged_record_is_set_aside_and_its_neighbours_are_kept(
+    tmp_path: Path, database: Database, cipher: Cipher
+) -> None:
+    fill(tmp_path / "spool", cipher, 9)
+    [segment] = segments(tmp_path / "spool")
+    data = bytearray(segment.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    segment.write_bytes(data)
+    assert make_shipper(tmp_path, database, cipher).ship_once() == 8
+    assert os.listdir(tmp_path / "spool" / "quarantine") == [segment.name]
+
+
+def test_bodies_are_left_out_or_blacked_out_as_the_record_says(
+    tmp_path: Path, database: Database, cipher: Cipher
+) -> None:
+    spool = Spool(tmp_path / "spool", cipher)
+    body = b'{"messages":[{"role":"user","content":"mail jane.doe@example.com, card 4111 1111 1111 1111"}]}'
+    metadata, redacted = make_record(body, log="metadata"), make_record(body, log="redacted")
+    spool.append(metadata)
+    spool.append(redacted)
+    spool.close()
+    make_shipper(tmp_path, database, cipher).ship_once()
+    with database.read() as session:
+        assert get_call(session, cipher, metadata.call_id).request_body is None
+        kept = get_call(session, cipher, redacted.call_id).request_body
+    assert kept == b'{"messages":[{"role":"user","content":"mail [EMAIL], card [NUMBER]"}]}'
+
+
+def test_bodies_in_the_database_file_are_unreadable_without_the_key(
+    tmp_path: Path, database: Database, cipher: Cipher
+) -> None:
+    spool = Spool(tmp_path / "spool", cipher)
+    spool.append(make_record(b'{"messages":[{"content":"' + b"very secret words " * 9 + b'"}]}', b"secret answer"))
+    spool.close()
+    assert all(b"secret" not in path.read_bytes() for path in segments(tmp_path / "spool"))
+    make_shipper(tmp_path, database, cipher).ship_once()
+    with database.write() as session:
+        session.execute(text("SELECT 1"))
+    assert all(b"secret" not in path.read_bytes() for path in tmp_path.glob("understudy.db*"))
+
+
+def test_calls_are_read_in_batches_in_the_order_of_their_ids(
+    tmp_path: Path, database: Database, cipher: Cipher
+) -> None:
+    ids = fill(tmp_path / "spool", cipher, 600)
+    make_shipper(tmp_path, database, cipher).ship_once()
+    with database.read() as session:
+        read = list(iter_calls(session, cipher, batch=70))
+    assert [call.row.call_id for call in read] == ids
+    assert read[5].request_body == f'{{"messages":[{{"n":5,"pad":"{"p" * 60}"}}]}}'.encode()
+
+
+def test_calls_are_deleted_by_origin_and_by_age(tmp_path: Path, database: Database, cipher: Cipher) -> None:
+    fill(tmp_path / "spool", cipher, 3, origin=b"o" * 16)
+    fill(tmp_path / "spool", cipher, 4, arrived_at_ns=10**18)
+    make_shipper(tmp_path, database, cipher).ship_once()
+    with database.write() as session:
+        assert delete_by_origin(session, b"o" * 16) == 3
+        assert delete_older_than(session, days=90) == 4
+        assert count_calls(session) == 0
