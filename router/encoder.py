@@ -1,0 +1,197 @@
+"""Texts to unit vectors: the sentence encoder, and a static distillation of it that is a hundred times cheaper."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router.errors import SnapshotInvalid
+
+#: How much of a payload is read. A sentence encoder's cost grows with the length (5 ms at 16 tokens, 12 ms at 64, 70 ms at
+#: 256), and what a payload is about shows early.
+MAX_TOKENS = 64
+
+
+class Encoder(Protocol):
+    """Turns texts into unit vectors; equal texts into equal ones."""
+
+    @property
+    def name(self) -> str:
+        """Which model it is; vectors of encoders with different names can't be compared."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Encode.
+
+        Returns:
+            (N, D), rows of unit norm.
+        """
+        ...
+
+
+class TransformerEncoder:
+    """A sentence-transformers model by name or path, loaded when it is first used; safe to share between threads.
+
+    Loading takes seconds and a few hundred MB, so a worker that never needs it never pays. `HF_HUB_OFFLINE` is
+    respected by the library itself.
+    """
+
+    def __init__(self, name: str, max_tokens: int = MAX_TOKENS) -> None:
+        """Remember which model; nothing is loaded yet.
+
+        Args:
+            name: sentence-transformers model, by name on the hub or by path.
+            max_tokens: texts are cut there.
+        """
+        self._name = name
+        self._max_tokens = max_tokens
+        self._model: Any = None
+        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """The model's name or path."""
+        return self._name
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Encode in batches of 32, longest first.
+
+        Raises:
+            OSError: the model is neither on this machine nor to be had from the hub.
+        """
+        model = self.load()
+        with self._lock:
+            rows = model.encode(list(texts), batch_size=32, normalize_embeddings=True, show_progress_bar=False)
+        return np.asarray(rows, dtype=np.float32)
+
+    def load(self) -> Any:
+        """The sentence-transformers model; the first call loads it.
+
+        Raises:
+            OSError: as for `encode`.
+        """
+        with self._lock:
+            if self._model is None:
+                from sentence_transformers import SentenceTransformer  # a second of imports and 300 MB: only here
+
+                model = SentenceTransformer(self._name, device="cpu")
+                model.max_seq_length = min(self._max_tokens, model.max_seq_length or self._max_tokens)
+                self._model = model.eval()
+        return self._model
+
+
+class StaticEncoder:
+    """Token vectors, averaged: a distillation that needs no neural network to run, after model2vec (Tulkens 2024).
+
+    See `router.learning.distillation` for how the vectors are made.
+    """
+
+    def __init__(self, name: str, vectors: NDArray[np.float16], tokenizer: bytes) -> None:
+        """Take the vectors.
+
+        Args:
+            name: of the encoder that it was distilled from.
+            vectors: (V, D), one row per token id, weighted by the token's importance.
+            tokenizer: a `tokenizer.json` of the `tokenizers` library.
+
+        Raises:
+            SnapshotInvalid: not a tokenizer, or a vocabulary larger than V.
+        """
+        from tokenizers import Tokenizer  # Rust, 10 MB; a worker without payload checks does without
+
+        try:
+            self._tokenizer = Tokenizer.from_str(tokenizer.decode())
+        except Exception as error:  # a malformed file makes the library raise just this
+            raise SnapshotInvalid(f"tokenizer.json: {error}") from error
+        if vectors.ndim != 2 or self._tokenizer.get_vocab_size(with_added_tokens=True) > len(vectors):
+            raise SnapshotInvalid(f"static vectors of shape {vectors.shape} do not cover the tokenizer's vocabulary")
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._name = name
+        self._vectors = vectors
+        self._tokenizer_json = tokenizer
+
+    @property
+    def name(self) -> str:
+        """The name of the encoder that it was distilled from, marked as static."""
+        return f"static:{self._name}"
+
+    @property
+    def source(self) -> str:
+        """The name of the encoder that it was distilled from."""
+        return self._name
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Encode; a text without a known token becomes the zero vector, the only rows that are not of unit norm."""
+        rows = np.zeros((len(texts), self._vectors.shape[1]), dtype=np.float32)
+        for row, text in enumerate(texts):
+            ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+            if ids:
+                rows[row] = self._vectors[ids].sum(axis=0, dtype=np.float32)
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        rows /= np.maximum(norms, 1e-9)
+        return rows
+
+    def dump(self) -> dict[str, bytes]:
+        """Files by name: `static.npz`, `tokenizer.json`."""
+        buffer = io.BytesIO()
+        np.savez(buffer, vectors=self._vectors, name=np.frombuffer(self._name.encode(), dtype=np.uint8))
+        return {"static.npz": buffer.getvalue(), "tokenizer.json": self._tokenizer_json}
+
+    @classmethod
+    def load(cls, files: Mapping[str, bytes]) -> StaticEncoder:
+        """Read what `dump` wrote.
+
+        Raises:
+            SnapshotInvalid: a file is missing or malformed.
+        """
+        from router.arrays import read_arrays
+
+        arrays = read_arrays(files, "static.npz", {"vectors": np.float16, "name": np.uint8})
+        if "tokenizer.json" not in files:
+            raise SnapshotInvalid("tokenizer.json: missing")
+        name = arrays["name"].tobytes().decode("utf-8", "replace")
+        return cls(name, arrays["vectors"], files["tokenizer.json"])
+
+
+class CachedEncoder:
+    """An encoder that remembers its last texts: agents repeat themselves, in retries and in histories."""
+
+    def __init__(self, encoder: Encoder, size: int = 4096) -> None:
+        """Wrap.
+
+        Args:
+            encoder: asked for texts that aren't remembered.
+            size: how many are remembered; 1.5 KB each at 384 dimensions, and the text.
+        """
+        self._encoder = encoder
+        self._size = size
+        self._rows: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """The wrapped encoder's."""
+        return self._encoder.name
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Encode what isn't remembered; the encoder itself runs outside the lock."""
+        with self._lock:
+            known = {text: self._rows[text] for text in texts if text in self._rows}
+            for text in known:
+                self._rows.move_to_end(text)
+        missing = [text for text in dict.fromkeys(texts) if text not in known]
+        if missing:
+            known.update(zip(missing, self._encoder.encode(missing), strict=True))
+            with self._lock:
+                for text in missing:
+                    self._rows[text] = known[text]
+                while len(self._rows) > self._size:
+                    self._rows.popitem(last=False)
+        return np.stack([known[text] for text in texts]) if texts else self._encoder.encode(texts)

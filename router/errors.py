@@ -1,0 +1,14 @@
+"""What can go wrong in the router. Serving never sees any of it: a decision that fails is a decision for the LLM.
+
+ValueError
+├── SnapshotInvalid                            a snapshot's files are missing, malformed, or contradict each other
+├── router.features.FeaturesUnreadable         a body without its endpoint's shape
+├── router.contract.ContractInvalid            not a contract's JSON form
+└── router.schema.SchemaUncheckable            no JSON schema, or too dear to check
+"""
+
+from __future__ import annotations
+
+
+class SnapshotInvalid(ValueError):
+    """A snapshot can't be served from; the message names the file and what is wrong with it."""
