@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from router.errors import SnapshotInvalid
 
-#: How much of a payload is read. A sentence encoder's cost grows with the length (5 ms at 16 tokens, 12 ms at 64, 70 ms at
+#: How much of a payload is read. The cost grows with the length (5 ms at 16 tokens, 12 ms at 64, 70 ms at
 #: 256), and what a payload is about shows early.
 MAX_TOKENS = 64
 

@@ -12,7 +12,7 @@ from typing import Any
 from router.decision import Reason
 from router.features import CallFeatures, Message
 
-#: Tool-call ids of an SLM's answer begin so. The client sends them back with the results, so a running tool loop says by
+#: Tool-call ids of an SLM's answer begin so. The client sends them back with the results, so a running loop says by
 #: itself who began it and no server needs to remember. Switching models inside a loop breaks agents.
 SLM_TOOL_CALL_PREFIX = "call_us_"
 

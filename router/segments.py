@@ -28,7 +28,9 @@ IDENTITY_WITHIN = 12  # segments
 _ID = re.compile(r"\b(?:[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|[0-9a-fA-F]{12,}|(?=\w*\d)(?=\w*[A-Za-z])\w{16,})\b")
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _SENTENCE_END = re.compile(r"(?<=[.!?:;])\s+(?=\S)")
-_IDENTITY = re.compile(r"\s*(?:you are|you're|act as|i want you to act as|your name is|imagine you are)\b", re.IGNORECASE)
+_IDENTITY = re.compile(
+    r"\s*(?:you are|you're|act as|i want you to act as|your name is|imagine you are)\b", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +111,20 @@ def is_identity(segment: str) -> bool:
 
 
 HEAD_WEIGHT = 30.0
-KEY_WEIGHT = 5.0
 MAX_WEIGHT_CHARS = 80
 _HEAD_WORDS = (3, 4, 5, 6, 8, 12)
+HEAD, USER, KEY = "h ", "u ", "k "  # what tokens begin with; those of system messages begin with nothing
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """A call in the alphabet: what it has in each zone, in order."""
+    """A call in the alphabet.
+
+    Attributes:
+        head: the identity sentence, masked; empty where there is none.
+        system, user: segments and their ends, in order, the head left out; `user` holds the tail too.
+        keys: tools and format.
+    """
 
     head: str
     system: tuple[str, ...]
@@ -124,40 +132,57 @@ class Tokens:
     keys: tuple[str, ...]
 
 
-def tokens_of(features: CallFeatures) -> Tokens:
-    """Cut the texts of a call into tokens; its head apart."""
-    read = zones(features)
+@lru_cache(maxsize=2048)
+def message_tokens(text: str, prefix: str) -> tuple[str, tuple[str, ...]]:
+    """Cut one message into tokens.
+
+    Args:
+        prefix: `USER`, or nothing for a system message.
+
+    Returns:
+        (head or nothing, tokens in order).
+    """
     head = ""
+    tokens: list[str] = []
+    for segment in segments(text):
+        if not head and is_identity(segment):
+            head = segment
+            continue
+        tokens.append(prefix + segment)
+        tokens += [prefix + end for end in ends(segment)]
+    return head, tuple(tokens)
+
+
+def tokens_of(features: CallFeatures) -> Tokens:
+    """Cut the texts of a call into tokens; the first head found is the call's."""
+    read = zones(features)
+    heads: list[str] = []
     system: list[str] = []
-    for text in read.system:
-        for segment in segments(text):
-            if not head and is_identity(segment):
-                head = segment
-            else:
-                system.append(segment)
-                system += ends(segment)
     user: list[str] = []
-    for text in (read.user, *read.tail):
-        for segment in segments(text):
-            if not head and is_identity(segment):
-                head = segment
-            else:
-                user.append(segment)
-                user += ends(segment)
-    return Tokens(head, tuple(system), tuple(user), read.keys)
+    for into, prefix, texts in ((system, "", read.system), (user, USER, (read.user, *read.tail))):
+        for text in texts:
+            head, tokens = message_tokens(text, prefix)
+            heads.append(head)
+            into += tokens
+    return Tokens(next(filter(None, heads), ""), tuple(system), tuple(user), tuple([KEY + key for key in read.keys]))
 
 
 def head_prefixes(head: str) -> tuple[str, ...]:
-    """A head's first 3, 4, 5, 6, 8, 12 words and the whole of it, as tokens."""
+    """A head's first 3, 4, 5, 6, 8, 12 words and the whole of it, as tokens; shortest first."""
     if not head:
         return ()
     words = head.split(" ")
-    cuts = [k for k in _HEAD_WORDS if k < len(words)]
-    return tuple(["h " + " ".join(words[:k]) for k in cuts] + ["h " + head + " ."])
+    cuts = [count for count in _HEAD_WORDS if count < len(words)]
+    return tuple([HEAD + " ".join(words[:count]) for count in cuts] + [f"{HEAD}{head} ."])
 
 
 def token_weight(token: str) -> float:
     """How much a token says: the root of its length, capped; a head says most."""
-    if token.startswith("h "):
+    if token.startswith(HEAD):
         return HEAD_WEIGHT
-    return min(len(token), MAX_WEIGHT_CHARS) ** 0.5
+    return float(min(len(token), MAX_WEIGHT_CHARS) ** 0.5)
+
+
+def rank_weight(rank: int) -> float:
+    """What comes first in a prompt says more about the task than what comes last."""
+    return float((1 + rank) ** -0.5)
