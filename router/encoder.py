@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from router.errors import SnapshotInvalid
 
-#: How much of a payload is read. The cost grows with the length (5 ms at 16 tokens, 12 ms at 64, 70 ms at
+#: How much of a payload is read. The cost grows with the length (7 ms at 10 tokens, 17 ms at 64, 70 ms at
 #: 256), and what a payload is about shows early.
 MAX_TOKENS = 64
 
@@ -40,50 +41,83 @@ class TransformerEncoder:
 
     Loading takes seconds and a few hundred MB, so a worker that never needs it never pays. `HF_HUB_OFFLINE` is
     respected by the library itself.
+
+    Its linear layers run in int8: on one core 6.7 ms instead of 15.7 for ten tokens, at 0.959 accuracy instead of 0.960
+    on CLINC150. Activations are scaled by what else is in the batch, so texts are encoded one by one: what is fitted
+    offline is then exactly what is served, and a batch would be no faster.
     """
 
-    def __init__(self, name: str, max_tokens: int = MAX_TOKENS) -> None:
+    def __init__(self, source: str, max_tokens: int = MAX_TOKENS) -> None:
         """Remember which model; nothing is loaded yet.
 
         Args:
-            name: sentence-transformers model, by name on the hub or by path.
+            source: sentence-transformers model, by name on the hub or by path.
             max_tokens: texts are cut there.
         """
-        self._name = name
+        self.source = source
         self._max_tokens = max_tokens
         self._model: Any = None
+        self._tokenizer: Any = None
         self._lock = threading.Lock()
 
     @property
     def name(self) -> str:
-        """The model's name or path."""
-        return self._name
+        """Where the model is from, and what is done to it."""
+        return f"{self.source.rstrip('/')}#int8-{self._max_tokens}"
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Encode in batches of 32, longest first.
+        """Encode; 7 ms for a short text on one core, 17 ms for a long one.
 
         Raises:
             OSError: the model is neither on this machine nor to be had from the hub.
         """
-        model = self.load()
-        with self._lock:
-            rows = model.encode(list(texts), batch_size=32, normalize_embeddings=True, show_progress_bar=False)
-        return np.asarray(rows, dtype=np.float32)
+        import torch
 
-    def load(self) -> Any:
-        """The sentence-transformers model; the first call loads it.
-
-        Raises:
-            OSError: as for `encode`.
-        """
         with self._lock:
             if self._model is None:
-                from sentence_transformers import SentenceTransformer  # a second of imports and 300 MB: only here
+                self._load()
+            rows = []
+            with torch.inference_mode():
+                for text in texts:
+                    ids = torch.tensor([self._tokenizer.encode(text).ids])
+                    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+                    rows.append(self._model(batch)["sentence_embedding"][0].numpy())
+        embeddings = np.stack(rows) if rows else np.zeros((0, self._model.get_embedding_dimension()))
+        embeddings = embeddings.astype(np.float32)
+        embeddings /= np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-9)
+        return embeddings
 
-                model = SentenceTransformer(self._name, device="cpu")
-                model.max_seq_length = min(self._max_tokens, model.max_seq_length or self._max_tokens)
-                self._model = model.eval()
-        return self._model
+    def _load(self) -> None:
+        import torch
+
+        model = load_sentence_transformer(self.source)
+        self._tokenizer = fast_tokenizer(model)
+        self._tokenizer.enable_truncation(self._max_tokens)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # torch moves this to torchao; the pinned torch has it
+            warnings.simplefilter("ignore", FutureWarning)
+            self._model = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+
+
+def load_sentence_transformer(source: str) -> Any:
+    """The model as its library loads it: in full precision, on the CPU.
+
+    Raises:
+        OSError: it is neither on this machine nor to be had from the hub.
+    """
+    from sentence_transformers import SentenceTransformer  # a second of imports and 300 MB: only here
+
+    return SentenceTransformer(source, device="cpu").eval()
+
+
+def fast_tokenizer(model: Any) -> Any:
+    """A model's tokenizer without Python around it: no padding, no truncation."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 class StaticEncoder:

@@ -1,11 +1,11 @@
 """Router.decide(): which upstream should answer a call, in microseconds, without I/O.
 
-    held by the caller?  →  a snapshot?  →  whose template is it?  →  may it be diverted at all?
+    a snapshot?  →  whose template is it?  →  does the caller hold it back?  →  may it be diverted at all?
         →  is an SLM promoted for the task, and for this call's share?  →  does it fit the SLM's context?
         →  is the payload like what the task has seen?  →  the SLM
 
-Each step can only send the call to the LLM, and each failure does. A call's task is found even when nothing is promoted,
-because the log and the metrics want to know.
+Each step can only send the call to the LLM, and each failure does. A call's task is found even when nothing is
+promoted, because the log and the metrics want to know.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
-
-import numpy as np
 
 from router.contract import contract_for
 from router.decision import Decision, Reason
@@ -26,7 +24,7 @@ from router.payload import PayloadModel, PayloadVerdict
 from router.policy import exceeds_context, never_diverted
 from router.promotion import Promotion, Stage
 from router.recognition import Recognition, payload_segments, recognise
-from router.snapshot import Cluster, Snapshot
+from router.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +42,13 @@ class Router:
         Args:
             snapshot: None before anything was learned.
             promotions: by cluster id.
-            encoder: the transformer that `snapshot.encoder` names, shared between routers; None where there is none:
-                then unclear payloads are the LLM's.
+            encoder: the transformer, shared between routers. Where there is none, or not the one that the snapshot was
+                learned with, unclear payloads are the LLM's.
         """
         self.snapshot = snapshot
         self.promotions = promotions
-        self._encoder = encoder
+        usable = encoder is not None and snapshot is not None and encoder.name == snapshot.encoder
+        self._encoder = CachedEncoder(encoder) if encoder is not None and usable else None
         self._static = CachedEncoder(snapshot.static) if snapshot and snapshot.static else None
         self._log_again_at = 0.0
         # One task per skeleton is the rule; which skeletons have something promoted is known beforehand.
@@ -81,8 +80,9 @@ class Router:
             return Decision(Reason.ROUTER_ERROR, snapshot_id=self.snapshot.snapshot_id)
 
     def settle(self, decision: Decision) -> Decision:
-        """Ask the transformer about the payload of an unclear decision. Takes milliseconds, and seconds the first time:
-        call it in a thread. Never raises.
+        """Ask the transformer about the payload of an unclear decision. Never raises.
+
+        Takes milliseconds, and seconds the first time: call it in a thread.
 
         Returns:
             A final decision; one that was final already comes back as it is.
@@ -99,52 +99,76 @@ class Router:
         self, snapshot: Snapshot, features: CallFeatures, held: Reason | None, force: bool, session: str | None
     ) -> Decision:
         recognition = recognise(snapshot.profiles, features)
-        if recognition.task is None:
-            return Decision(held or Reason.UNKNOWN_TASK, snapshot_id=snapshot.snapshot_id, score=recognition.score)
-        model = snapshot.payloads.get(recognition.task)
-        text: str | None = None
-        verdict: PayloadVerdict | None = None
-        cluster_id = snapshot.tasks[recognition.task][0]
-        if recognition.task in self._split_tasks:
+        task, score, snapshot_id = recognition.task, recognition.score, snapshot.snapshot_id
+        if task is None:
+            return Decision(held or Reason.UNKNOWN_TASK, snapshot_id=snapshot_id, score=score)
+        cluster_id = snapshot.tasks[task][0]
+        model = snapshot.payloads.get(task)
+        look: _Look | None = None
+        if recognition.thin or len(snapshot.tasks[task]) > 1:  # the template alone does not say which task this is
             if model is None:
-                return self._undecided(snapshot, recognition, held or Reason.UNKNOWN_TASK)
-            text = payload_segments(snapshot.profiles, recognition.variant, features)
-            verdict = self._glance(model, text)
-            cluster_id = verdict.cluster_id
-            if not any(each in self.promotions for each in model.clusters):
-                known = verdict.fits is not False
-                reason = held or (Reason.NOT_PROMOTED if known else Reason.PAYLOAD_OUT_OF_DISTRIBUTION)
-                return replace(self._undecided(snapshot, recognition, reason), cluster_id=cluster_id if known else None)
-        to_llm = Decision(Reason.NOT_PROMOTED, None, None, cluster_id, snapshot.snapshot_id, recognition.score)
-        reason = held or never_diverted(features)
-        if reason is not None:
-            return replace(to_llm, reason=reason)
-        candidate = self.promotions.get(cluster_id)
-        if candidate is None and (verdict is None or verdict.fits is not None):
-            return to_llm
-        if verdict is not None and verdict.fits is None:
-            # Which task it is depends on the payload: the stage can only be asked about when that is settled.
-            return replace(self._unclear(features, to_llm, force, session), payload_text=text)
-        assert candidate is not None
-        reason = _stage_reason(candidate, features, force, session)
-        if reason is not None:
-            return replace(to_llm, reason=reason)
-        if exceeds_context(features, candidate.max_context_tokens):
-            return replace(to_llm, reason=Reason.CONTEXT_TOO_LONG)
-        to_slm = replace(
-            to_llm,
-            reason=Reason.HEADER_OVERRIDE if force else Reason.MATCHED,
-            promotion=candidate,
-            contract=contract_for(snapshot.clusters[cluster_id].contract, features),
+                return Decision(held or Reason.UNKNOWN_TASK, snapshot_id=snapshot_id, score=score)
+            look = self._look(model, snapshot, recognition, features)
+            cluster_id = look.verdict.cluster_id
+            if look.verdict.fits is False:
+                reason = held or Reason.PAYLOAD_OUT_OF_DISTRIBUTION
+                return Decision(reason, snapshot_id=snapshot_id, score=score)
+        promotion = self.promotions.get(cluster_id)
+        reason_to_stay = held or never_diverted(features) or self._not_served(promotion, features, force, session)
+        if reason_to_stay is not None or promotion is None:
+            return Decision(reason_to_stay or Reason.NOT_PROMOTED, None, None, cluster_id, snapshot_id, score)
+        payload_text: str | None = None
+        if model is not None and not force:
+            look = look or self._look(model, snapshot, recognition, features)
+            if look.verdict.fits is False:
+                reason = Reason.PAYLOAD_OUT_OF_DISTRIBUTION
+                return Decision(reason, None, None, cluster_id, snapshot_id, score)
+            payload_text = look.text if look.verdict.fits is None else None
+        contract = contract_for(snapshot.clusters[cluster_id].contract, features)
+        reason = Reason.HEADER_OVERRIDE if force else Reason.MATCHED
+        return Decision(reason, promotion, contract, cluster_id, snapshot_id, score, payload_text)
+
+    def _not_served(
+        self, promotion: Promotion | None, features: CallFeatures, force: bool, session: str | None
+    ) -> Reason | None:
+        """Why the task's SLM doesn't get this call, whatever its payload; None when it may."""
+        if promotion is None:
+            return Reason.NOT_PROMOTED
+        if not force:
+            if promotion.stage is Stage.SHADOW:
+                return Reason.SHADOW_ONLY
+            if promotion.stage not in (Stage.CANARY, Stage.LIVE):
+                return Reason.NOT_PROMOTED
+            if promotion.share < 1 and _place(promotion.cluster_id, features, session) >= promotion.share:
+                return Reason.CANARY_HELD_BACK
+        if exceeds_context(features, promotion.max_context_tokens):
+            return Reason.CONTEXT_TOO_LONG
+        return None
+
+    def _look(self, model: PayloadModel, snapshot: Snapshot, recognition: Recognition, features: CallFeatures) -> _Look:
+        """The static encoder's word on the payload."""
+        text = payload_segments(snapshot.profiles, recognition.variant, features)
+        if not text.strip():
+            return _Look(text, model.without_payload())
+        assert self._static is not None, "a snapshot with payload levels has a static encoder"
+        return _Look(text, model.glance(self._static.encode([text])))
+
+    def _settle(self, snapshot: Snapshot, decision: Decision, text: str) -> Decision:
+        assert decision.cluster_id is not None
+        task = snapshot.task_of[decision.cluster_id]
+        to_llm = replace(
+            decision,
+            reason=Reason.PAYLOAD_OUT_OF_DISTRIBUTION,
+            promotion=None,
+            contract=None,
+            payload_text=None,
         )
-        if model is None or force:
-            return to_slm
-        if verdict is None:
-            text = payload_segments(snapshot.profiles, recognition.variant, features)
-            verdict = self._glance(model, text)
-        if verdict.fits is None:
-            return replace(to_slm, payload_text=text)
-        return to_slm if verdict.fits else replace(to_llm, reason=Reason.PAYLOAD_OUT_OF_DISTRIBUTION)
+        if self._encoder is None:
+            return to_llm
+        verdict = snapshot.payloads[task].examine(self._encoder.encode([text]))
+        if verdict.cluster_id != decision.cluster_id:
+            return replace(to_llm, cluster_id=verdict.cluster_id)
+        return replace(decision, payload_text=None) if verdict.fits else to_llm
 
     def _log_failure(self) -> None:
         """At most once a minute: a broken snapshot would fail every call."""
@@ -152,3 +176,28 @@ class Router:
         if now >= self._log_again_at:
             self._log_again_at = now + _SECONDS_BETWEEN_LOGS
             log.exception("decision.failed")
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A payload and what the static encoder says about it."""
+
+    text: str
+    verdict: PayloadVerdict
+
+
+def _place(cluster_id: str, features: CallFeatures, session: str | None) -> float:
+    """Where a call's conversation lies in [0, 1), fixed per task: a growing share keeps whom it already serves.
+
+    The conversation is named by the client's session, else by the messages before the first answer, which agents send
+    again with every turn.
+    """
+    digest = blake2b(cluster_id.encode(), digest_size=8)
+    if session:
+        digest.update(b"s" + session.encode("utf-8", "surrogatepass"))
+    else:
+        for place, message in enumerate(features.messages):
+            if place and message.role == "assistant":
+                break
+            digest.update(b"m" + message.text.encode("utf-8", "surrogatepass"))
+    return int.from_bytes(digest.digest()) / 2**64

@@ -101,6 +101,11 @@ class Snapshot:
         """A digest of the content: two snapshots of the same id are the same."""
         return _digest(self.dump())
 
+    @cached_property
+    def task_of(self) -> Mapping[str, int]:
+        """Cluster id → number of its skeleton."""
+        return {cluster_id: task for task, ids in enumerate(self.tasks) for cluster_id in ids}
+
     def dump(self) -> dict[str, bytes]:
         """The snapshot as files: `snapshot.json`, `profiles.bin`, and with payload levels three more."""
         arrays: dict[str, NDArray[Any]] = {}
@@ -154,6 +159,8 @@ class Snapshot:
         return snapshot
 
     def _check(self) -> None:
+        if any(not task or (len(task) > 1 and number not in self.payloads) for number, task in enumerate(self.tasks)):
+            raise SnapshotInvalid("snapshot.json: a skeleton without a task, or several tasks without a payload level")
         on_tasks = [cluster_id for task in self.tasks for cluster_id in task]
         if sorted(on_tasks) != sorted(self.clusters):
             raise SnapshotInvalid("snapshot.json: clusters and tasks name different ids")

@@ -7,7 +7,6 @@ per encoder: the result is carried over from snapshot to snapshot.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from tokenizers import Tokenizer
 
-from router.encoder import StaticEncoder, TransformerEncoder
+from router.encoder import StaticEncoder, fast_tokenizer, load_sentence_transformer
 
 DIMENSIONS = 256
 #: Smooth inverse frequency (Arora et al. 2017), with Zipf's law in the place of counts: vocabularies are sorted by
@@ -27,27 +26,28 @@ _BATCH = 1024
 
 
 def distill(
-    encoder: TransformerEncoder,
+    source: str,
     dimensions: int = DIMENSIONS,
     report: Callable[[float], None] = lambda share: None,
 ) -> StaticEncoder:
     """Distil a sentence encoder.
 
+    Raises:
+        OSError: the model is neither on this machine nor to be had from the hub.
+
     Args:
-        encoder: its tokenizer must be a fast one (every current model's is).
+        source: sentence-transformers model, by name or path, with a fast tokenizer (every current model's is).
         dimensions: D of the static vectors.
         report: told the share that is done, in [0, 1].
     """
-    model = encoder.load()
-    tokenizer = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
+    model = load_sentence_transformer(source)
+    tokenizer = fast_tokenizer(model)
     size = tokenizer.get_vocab_size(with_added_tokens=True)
     raw = _token_vectors(model, tokenizer, size, report)
     reduced = PCA(min(dimensions, *raw.shape), random_state=0).fit_transform(raw)
     reduced /= np.maximum(np.linalg.norm(reduced, axis=1, keepdims=True), 1e-9)
     vectors = reduced * _weights(tokenizer, size)[:, None]
-    return StaticEncoder(encoder.name, vectors.astype(np.float16), json.dumps(json.loads(tokenizer.to_str())).encode())
+    return StaticEncoder(source, vectors.astype(np.float16), tokenizer.to_str().encode())
 
 
 def _token_vectors(model: Any, tokenizer: Tokenizer, size: int, report: Callable[[float], None]) -> NDArray[np.float32]:

@@ -61,7 +61,7 @@ def main() -> None:
 
     encoder = TransformerEncoder(sys.argv[1] if len(sys.argv) > 1 else default_encoder())
     began = time.perf_counter()
-    static = distill(encoder)
+    static = distill(encoder.source)
     print(f"distilled in {time.perf_counter() - began:.0f} s")
     began = time.perf_counter()
     payloads = Payloads(
