@@ -18,14 +18,15 @@ import structlog
 
 from proxy.logs import OncePerMinute
 from proxy.metrics import Metrics
+from proxy.promotions import promotion_of
 from router.engine import Router
 from router.promotion import Promotion
 from router.snapshot import Snapshot
 from storage.artifacts import ArtifactStore
 from storage.database import Database
 from storage.errors import ArtifactCorrupt, ArtifactMissing, DatabaseDown, StorageError
-from storage.repositories import promotions as promotion_rows
-from storage.repositories import snapshots as snapshot_rows
+from storage.repositories.promotions import current_promotions
+from storage.repositories.state import active_snapshot_id, serving_version
 
 POLL_SECONDS = 1.0
 # A snapshot that can't be loaded is tried again: the artifact store may be a slow share.
@@ -99,11 +100,12 @@ class Serving:
         """
         with self._lock:
             with self._database.read() as session:
-                version = promotion_rows.serving_version(session)
+                version = serving_version(session)
                 if version == self._in_force.version and (self._is_whole() or time.monotonic() < self._retry_at):
                     return
+                found = [promotion_of(row) for row in current_promotions(session)]
                 newest = InForce(
-                    version, snapshot_rows.active_snapshot_id(session), dict(promotion_rows.current_promotions(session))
+                    version, active_snapshot_id(session), {promotion.cluster_id: promotion for promotion in found}
                 )
             self._apply(newest)
             self._write_cache(newest)
@@ -115,7 +117,7 @@ class Serving:
             except DatabaseDown as error:
                 if self._log_now("database"):
                     log.warning("serving.not_refreshed", error=str(error))
-            except Exception:  # noqa: BLE001 - whatever it is, the router in force goes on serving
+            except Exception:
                 if self._log_now("unexpected"):
                     log.exception("serving.not_refreshed")
 

@@ -32,7 +32,8 @@ class Settings(BaseModel):
     data_dir: Path = Field(Path("understudy-data"), description="spool, artifacts, embedded database, keys")
     database_url: str | None = Field(None, description="any SQLAlchemy URL; unset: SQLite in the data directory")
     admin_token: str | None = Field(
-        None, description="admin API and console; unset: generated on first start, kept in the data directory (mode 600)"
+        None,
+        description="admin API and console; unset: generated on first start, kept in the data directory (mode 600)",
     )
     encoder: str = Field(
         "sentence-transformers/all-MiniLM-L6-v2", description="sentence-transformers model, by name or path"

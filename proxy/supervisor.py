@@ -36,7 +36,7 @@ from storage.errors import StorageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from fastapi import FastAPI
+    from starlette.types import ASGIApp
 
 BACKLOG = 2048
 # Longer than the idle connections of the official clients live (httpx: 5 s), shorter than a load balancer's 60 s.
@@ -154,7 +154,7 @@ def _is_alive(pid: str) -> bool:
     return True
 
 
-def worker_app(settings: Settings) -> FastAPI:
+def worker_app(settings: Settings) -> ASGIApp:
     """The app of one worker, made in its process.
 
     A worker that can't be built says why in one line and exits with the status that uvicorn knows as a failed start.

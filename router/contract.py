@@ -132,7 +132,7 @@ def contract_for(contract: OutputContract, features: CallFeatures) -> OutputCont
     A client that asks for a JSON schema, or offers tools, says exactly what it can read; what was learned from
     other calls may be a version older.
     """
-    wanted = _asked_schema(features.body)
+    wanted = requested_schema(features.body)
     if wanted is not None and wanted != contract.schema:
         contract = replace(contract, kind=ContractKind.JSON, schema=wanted)
     if contract.tools:
@@ -141,7 +141,7 @@ def contract_for(contract: OutputContract, features: CallFeatures) -> OutputCont
     return contract
 
 
-def _asked_schema(body: Mapping[str, Any]) -> dict[str, Any] | None:
+def requested_schema(body: Mapping[str, Any]) -> dict[str, Any] | None:
     """The JSON schema that a chat or responses request asks for, or None."""
     wanted = body.get("response_format")
     if wanted is None and isinstance(text := body.get("text"), Mapping):

@@ -82,8 +82,7 @@ class TransformerEncoder:
                     ids = torch.tensor([self._tokenizer.encode(text).ids])
                     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
                     rows.append(self._model(batch)["sentence_embedding"][0].numpy())
-        embeddings = np.stack(rows) if rows else np.zeros((0, self._model.get_embedding_dimension()))
-        embeddings = embeddings.astype(np.float32)
+        embeddings: NDArray[np.float32] = np.array(rows, dtype=np.float32).reshape(len(rows), -1)
         embeddings /= np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-9)
         return embeddings
 
@@ -94,8 +93,7 @@ class TransformerEncoder:
         self._tokenizer = fast_tokenizer(model)
         self._tokenizer.enable_truncation(self._max_tokens)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # torch moves this to torchao; the pinned torch has it
-            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore")  # torch moves this to torchao some day; the pinned one has it
             self._model = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
 
 

@@ -121,6 +121,10 @@ class Profiles:
         task = self.profiles[best].task if score >= ACCEPT else None
         return Recognition(task, score, best, bool(self._thin[best]))
 
+    def is_thin(self, profile: Profile) -> bool:
+        """Whether a profile says too little by itself."""
+        return bool(self._thin[self.profiles.index(profile)])
+
     def _best(self, features: CallFeatures) -> tuple[int, float]:
         if not self.profiles:
             return -1, 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from storage.errors import DatabaseDown
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 5.0
+_ALEMBIC = threading.Lock()  # its context is a global of its module
 
 
 class ReadSession(Session):
@@ -90,7 +92,7 @@ class Database:
         """
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
-        with _mapped(), self._engine.begin() as connection:
+        with _ALEMBIC, _mapped(), self._engine.begin() as connection:
             if not self.is_sqlite:
                 connection.execute(text("SELECT pg_advisory_xact_lock(7318349394477056)"))  # one upgrade at a time
             config.attributes["connection"] = connection

@@ -93,7 +93,10 @@ def tickets(seed: int) -> Iterator[tuple[str, str]]:
         label = rng.choice(list(_TEMPLATES))
         urgent = rng.random() < 0.4
         text = rng.choice(_TEMPLATES[label]).format(
-            item=rng.choice(_ITEMS), city=rng.choice(_CITIES), name=rng.choice(_NAMES), order=rng.randrange(10000, 99999)
+            item=rng.choice(_ITEMS),
+            city=rng.choice(_CITIES),
+            name=rng.choice(_NAMES),
+            order=rng.randrange(10000, 99999),
         )
         text = f"{text} {rng.choice(_URGENT if urgent else _CALM)}".strip()
         if text not in seen:

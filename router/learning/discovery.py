@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from router.contract import Answer
 from router.features import CallFeatures
@@ -35,25 +36,11 @@ class LoggedCall:
     answer: Answer | None
 
 
-@dataclass(frozen=True)
-class Discovery:
-    """What a learning run found.
-
-    Attributes:
-        snapshot: fit to be put in force.
-        clusters: (N,) cluster id of each call, None for those in no task.
-    """
-
-    snapshot: Snapshot
-    clusters: list[str | None]
-
-
 def discover(
     calls: Sequence[LoggedCall],
-    snapshot_id: str,
     previous: Snapshot | None = None,
     progress: Callable[[str], None] = lambda stage: None,
-) -> Discovery:
+) -> Snapshot:
     """Find the recurring tasks in N logged calls.
 
     Args:
@@ -89,17 +76,24 @@ def discover(
             cluster_id=ids[task],
             label=labels[task],
             contract=contracts[task],
+            task=task,
             skeleton="\n".join(lines[task][:SKELETON_LINES]),
+            thin=all(skeletons.profiles.is_thin(profile) for profile in profiles[task]),
             calls=len(members[task]),
             conversations=len({conversations[i] for i in members[task]}),
+            share=len(members[task]) / len(calls),
+            variants=len(profiles[task]),
             examples=tuple(calls[i].call_id for i in members[task][:EXAMPLES]),
         )
         for task in range(len(members))
     }
-    snapshot = Snapshot(
-        snapshot_id, clusters, tuple(ids[task] for task in range(len(members))), skeletons.profiles, len(calls)
+    return Snapshot(
+        profiles=skeletons.profiles,
+        clusters=clusters,
+        tasks=tuple((ids[task],) for task in range(len(members))),
+        created_at=datetime.now(UTC),
+        calls=len(calls),
     )
-    return Discovery(snapshot, [ids[task] if task >= 0 else None for task in skeletons.assignments.tolist()])
 
 
 def _previous_ids(previous: Snapshot | None, features: Sequence[CallFeatures]) -> list[str | None]:
@@ -107,4 +101,4 @@ def _previous_ids(previous: Snapshot | None, features: Sequence[CallFeatures]) -
     if previous is None:
         return [None] * len(features)
     found = [previous.profiles.recognise(call).task for call in features]
-    return [None if task is None else previous.tasks[task] for task in found]
+    return [None if task is None else previous.tasks[task][0] for task in found]

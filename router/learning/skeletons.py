@@ -256,7 +256,7 @@ def _group(
 
     numbers: dict[int, int] = {}
     for task in np.unique(tasks):
-        members = np.flatnonzero(tasks == task)
+        members = np.flatnonzero(tasks == task).tolist()
         if len({conversations[i] for i in members}) >= MIN_CONVERSATIONS or len(members) >= MIN_CALLS:
             numbers[int(task)] = len(numbers)
     assignments = np.array([numbers.get(int(task), -1) for task in tasks], np.int64)
@@ -264,7 +264,7 @@ def _group(
         _profile(int(assignments[members[0]]), [tokens[i] for i in members], [whole[i] for i in members],
                  [conversations[i] for i in members], ranks)
         for variant in np.unique(variants)
-        if assignments[(members := np.flatnonzero(variants == variant))[0]] >= 0
+        if assignments[(members := np.flatnonzero(variants == variant).tolist())[0]] >= 0
     ]  # fmt: skip
     return Skeletons(assignments, Profiles(profiles))
 
@@ -334,7 +334,7 @@ def _smoothed_jaccard(
         shared[number] = np.minimum(rows[number, columns], rows[:, columns]).sum(1)
     result = (shared + smoothing) / (mass[:, None] + mass[None, :] - shared + smoothing)
     number_of = np.array([place[found] for found in sets])
-    return result[np.ix_(number_of, number_of)]
+    return np.asarray(result[np.ix_(number_of, number_of)])
 
 
 def _profile(

@@ -1,0 +1,130 @@
+"""The ASGI app of one worker: the relay under /v1, everything else by FastAPI.
+
+The relay is dispatched before any middleware: a catch-all route behind a framework's request object would cost more
+than the routing decision itself, and middleware hides a client's disconnect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from proxy.auth import Gate, admin_token
+from proxy.endpoints import admin, health, page
+from proxy.errors import error_body
+from proxy.metrics import Metrics
+from proxy.recorder import Recorder
+from proxy.relay import Relay
+from proxy.serving import Serving
+from proxy.settings import Settings
+from proxy.slm import SlmClient
+from proxy.slm_reload import Reloader
+from proxy.state import State
+from proxy.upstreams import Llm, open_session
+from storage.artifacts import ArtifactStore
+from storage.cipher import Cipher
+from storage.database import Database
+from storage.errors import DatabaseDown
+from storage.spool import Spool, spool_usage
+
+
+def create_app(settings: Settings) -> ASGIApp:
+    """Build a worker's app. Its state is made when the server starts it, and ends with it.
+
+    Raises:
+        KeyFileUnusable: the data directory's key can't be used.
+        DataDirUnusable: the admin token can't be kept.
+    """
+    cipher = Cipher.open(settings.data_dir)
+    gate = Gate(admin_token(settings)[0])
+    app = FastAPI(
+        title="Understudy",
+        summary="Admin API. The OpenAI surface under /v1 is the upstream's own.",
+        docs_url="/admin/docs",
+        redoc_url=None,
+        openapi_url="/admin/openapi.json",
+        lifespan=lambda app: _lifespan(app, settings, cipher, gate),
+    )
+    app.include_router(health.router)
+    app.include_router(page.router)
+    app.include_router(admin.router)
+    admin.shape_errors(app)
+    return Front(app)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI, settings: Settings, cipher: Cipher, gate: Gate) -> AsyncIterator[None]:
+    metrics = Metrics(lambda: spool_usage(settings.spool_dir))
+    spool = Spool(settings.spool_dir, cipher)
+    database = Database(settings.database)
+    artifacts = ArtifactStore(settings.artifacts_dir)
+    serving = Serving(settings.data_dir / "serving.json", database, artifacts, metrics)
+    session = open_session(settings)
+    state = State(
+        settings=settings,
+        metrics=metrics,
+        cipher=cipher,
+        spool=spool,
+        recorder=Recorder(spool, metrics, cipher, settings.log_bodies),
+        database=database,
+        artifacts=artifacts,
+        serving=serving,
+        session=session,
+        llm=Llm(session, settings),
+        slm=SlmClient(session, settings, metrics, Reloader(settings)),
+        gate=gate,
+    )
+    app.state.understudy = state
+    await asyncio.to_thread(_first_look, state)
+    serving.start()
+    try:
+        yield
+    finally:
+        serving.stop()
+        await session.close()
+        await asyncio.to_thread(spool.close)
+        database.close()
+
+
+def _first_look(state: State) -> None:
+    """Know what is in force before the first call; a dead database leaves the cached state in force."""
+    try:
+        state.database.upgrade()
+        state.serving.refresh()
+    except DatabaseDown:
+        pass
+
+
+class Front:
+    """Sends calls to the relay and the rest to FastAPI."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+        self._relay: Relay | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "http" and scope["path"].startswith("/v1/"):
+            if self._relay is None:
+                self._relay = Relay(self._app.state.understudy)
+            await self._relay(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await _no_websockets(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+async def _no_websockets(scope: Scope, receive: Receive, send: Send) -> None:
+    """Realtime sessions are refused in words where the server allows it, else by closing."""
+    await receive()
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1011})
+        return
+    body = error_body("websockets (realtime) are not relayed", "invalid_request_error", "not_implemented")
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "websocket.http.response.start", "status": 501, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body})

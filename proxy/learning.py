@@ -1,0 +1,138 @@
+"""`understudy learn`: the log through discovery into a snapshot in force. Its heavy half is `router.learning`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import orjson
+import structlog
+
+from proxy.errors import Conflict
+from proxy.wire.answer import read_answer
+from proxy.wire.endpoint import Endpoint
+from router.contract import Answer
+from router.engine import Router
+from router.errors import SnapshotInvalid
+from router.features import CallFeatures, FeaturesUnreadable, read_chat, read_responses
+from router.learning.discovery import LoggedCall, discover
+from router.snapshot import Snapshot
+from storage.artifacts import ArtifactStore
+from storage.cipher import Cipher
+from storage.database import Database
+from storage.errors import StorageError
+from storage.ids import parse_call_id
+from storage.models import ClusterRow
+from storage.repositories.calls import StoredCall, assign_clusters, iter_calls
+from storage.repositories.clusters import activate_snapshot
+from storage.repositories.state import active_snapshot_id
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What a run found; counts of calls and tasks."""
+
+    snapshot_id: str
+    calls: int
+    clusters: int
+    unassigned: int
+
+
+def learn_from_log(
+    database: Database, cipher: Cipher, artifacts: ArtifactStore, progress: Callable[[str], None]
+) -> Learned:
+    """Learn a snapshot from all calls in the log and put it in force.
+
+    Raises:
+        Conflict: there is nothing in the log to learn from.
+        DatabaseDown: the old snapshot stays in force.
+    """
+    with database.read() as session:
+        calls = [found for stored in iter_calls(session, cipher) if (found := logged_call(stored)) is not None]
+        active = active_snapshot_id(session)
+    if not calls:
+        raise Conflict("the log holds no call to learn from yet; send some through the proxy, or `understudy import`")
+    snapshot = discover(calls, previous=_open(artifacts, active), progress=progress)
+    progress("writing the snapshot")
+    artifact_id = artifacts.put("snapshot", snapshot.dump(), {"calls": len(calls), "clusters": len(snapshot.clusters)})
+    router = Router(snapshot, {})
+    assigned = [(parse_call_id(call.call_id), router.decide(call.features).cluster_id) for call in calls]
+    rows = [
+        ClusterRow(
+            cluster_id=cluster.cluster_id,
+            snapshot_id=artifact_id,
+            label=cluster.label,
+            contract=cluster.contract.to_json(),
+            skeleton=cluster.skeleton,
+            calls=cluster.calls,
+            conversations=cluster.conversations,
+            examples=list(cluster.examples),
+        )
+        for cluster in snapshot.clusters.values()
+    ]
+    with database.write() as session:
+        activate_snapshot(session, artifact_id, len(calls), rows)
+        assign_clusters(session, artifact_id, assigned)
+    return Learned(artifact_id, len(calls), len(rows), sum(cluster is None for _, cluster in assigned))
+
+
+def _open(artifacts: ArtifactStore, snapshot_id: str | None) -> Snapshot | None:
+    """The snapshot in force, whose ids are to be kept; one that can't be read has none to keep."""
+    if snapshot_id is None:
+        return None
+    try:
+        return Snapshot.load(artifacts.open(snapshot_id).files)
+    except (StorageError, SnapshotInvalid) as error:
+        log.warning("snapshot.not_loaded", snapshot=snapshot_id, error=str(error))
+        return None
+
+
+def logged_call(stored: StoredCall) -> LoggedCall | None:
+    """A stored call as discovery sees it; None when its body can't be read.
+
+    Answers count only where the LLM gave them whole: an SLM's answers are no evidence of what the LLM answers.
+    """
+    features = _features(stored)
+    if features is None:
+        return None
+    row = stored.row
+    usable = row.served_by == "llm" and row.ended == "finished" and row.status == 200 and stored.response_body
+    answer = (
+        read_answer(row.endpoint, stored.response_body or b"", row.response_content_type, row.response_content_encoding)
+        if usable
+        else None
+    )
+    return LoggedCall(stored.call_id, features, _answer(row.endpoint, answer) if answer else None)
+
+
+def _features(stored: StoredCall) -> CallFeatures | None:
+    if not stored.request_body:
+        return None
+    try:
+        body = orjson.loads(stored.request_body)
+        return read_chat(body) if stored.row.endpoint == Endpoint.CHAT else read_responses(body)
+    except (orjson.JSONDecodeError, FeaturesUnreadable):
+        return None
+
+
+def _answer(endpoint: str, answer: dict[str, object]) -> Answer | None:
+    """Text and tool calls of a completion or a response."""
+    if endpoint == Endpoint.RESPONSES:
+        output = answer.get("output")
+        try:
+            found = read_responses({"input": output})
+        except FeaturesUnreadable:
+            return None
+        return Answer(
+            "\n".join(message.text for message in found.messages if message.text),
+            tuple(call for message in found.messages for call in message.tool_calls),
+        )
+    choices = answer.get("choices")
+    message = choices[0].get("message") if isinstance(choices, list) and choices else None
+    try:
+        found = read_chat({"messages": [message]})
+    except FeaturesUnreadable:
+        return None
+    return Answer(found.messages[0].text, found.messages[0].tool_calls)

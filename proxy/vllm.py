@@ -1,0 +1,140 @@
+"""vLLM's control plane: which models a server has, loading and unloading adapters. httpx; never on a call's path.
+
+Shapes as measured on vLLM 0.32: loading answers in plain text, errors come in four forms, and an adapter trained for
+another base loads without complaint and answers rubbish, so its configuration is checked first.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from proxy.errors import Conflict, Unprocessable
+
+TIMEOUT = httpx.Timeout(60.0, connect=3.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model as its server lists it.
+
+    Attributes:
+        root: path or name that it was loaded from.
+        parent: base model of an adapter.
+        max_context_tokens: prompt and answer; an adapter has its base's.
+    """
+
+    name: str
+    root: str | None
+    parent: str | None
+    max_context_tokens: int | None
+
+
+class VllmServer:
+    """One OpenAI-compatible SLM server; adapters can be loaded where it is vLLM."""
+
+    def __init__(self, name: str, url: str, api_key: str | None = None) -> None:
+        """
+        Args:
+            name: in `UNDERSTUDY_SLM_URL`.
+            url: its base, ending in `/v1`.
+        """
+        self.name = name
+        self._url = url
+        self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+
+    def models(self) -> list[ServedModel]:
+        """What the server has.
+
+        Raises:
+            Conflict: it can't be reached, or is no such server.
+        """
+        answer = self._request("GET", "/models")
+        try:
+            rows: list[dict[str, Any]] = answer.json()["data"]
+            contexts = {row["id"]: row.get("max_model_len") for row in rows}
+            return [
+                ServedModel(
+                    row["id"],
+                    row.get("root"),
+                    row.get("parent"),
+                    row.get("max_model_len") or contexts.get(row.get("parent")),
+                )
+                for row in rows
+            ]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Conflict(f"{self._url}/models is not an OpenAI-compatible list of models") from error
+
+    def ensure_served(self, model: str, adapter: str | None) -> ServedModel:
+        """See that the server has a model, loading its adapter if need be.
+
+        Raises:
+            Conflict: the server can't be reached.
+            Unprocessable: it doesn't have the model and can't get it; the message says what it has.
+        """
+        served = {found.name: found for found in self.models()}
+        if model in served:
+            return served[model]
+        if adapter is None:
+            raise Unprocessable(
+                f"the SLM server {self.name!r} does not have the model {model!r}; it has: {', '.join(sorted(served))}"
+            )
+        _check_base(adapter, list(served.values()))
+        answer = self._request("POST", "/load_lora_adapter", json={"lora_name": model, "lora_path": adapter})
+        if answer.status_code == 404 and "lora" not in answer.text.lower():
+            raise Unprocessable(
+                f"the SLM server {self.name!r} can't load adapters at run time; start vLLM with --enable-lora and "
+                "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"
+            )
+        if answer.status_code != 200:
+            raise Unprocessable(f"the SLM server {self.name!r} refused the adapter {adapter}: {_message(answer)}")
+        served = {found.name: found for found in self.models()}
+        if model not in served:
+            raise Unprocessable(f"the SLM server {self.name!r} loaded {adapter} and does not list {model!r}")
+        return served[model]
+
+    def unload(self, model: str) -> None:
+        """Take an adapter out; one that isn't there is no error.
+
+        Raises:
+            Conflict: the server can't be reached.
+        """
+        self._request("POST", "/unload_lora_adapter", json={"lora_name": model})
+
+    def _request(self, method: str, path: str, json: object = None) -> httpx.Response:
+        try:
+            return httpx.request(method, self._url + path, json=json, headers=self._headers, timeout=TIMEOUT)
+        except httpx.HTTPError as error:
+            raise Conflict(f"the SLM server {self.name!r} at {self._url} can't be reached: {error}") from error
+
+
+def _check_base(adapter: str, served: list[ServedModel]) -> None:
+    """Refuse an adapter of another base, as far as its files can be read here.
+
+    Raises:
+        Unprocessable
+    """
+    path = Path(adapter)
+    if not path.is_dir():
+        return  # the server may see a file system that we don't; it will say so
+    try:
+        base = json.loads((path / "adapter_config.json").read_text())["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Unprocessable(f"{adapter} is no LoRA adapter: adapter_config.json can't be read") from error
+    roots = [found.root for found in served if found.parent is None and found.root]
+    if base and roots and Path(str(base)).name not in {Path(root).name for root in roots}:
+        raise Unprocessable(f"the adapter {adapter} is for the base model {base}, the server has {', '.join(roots)}")
+
+
+def _message(answer: httpx.Response) -> str:
+    """The error's own words, whichever of vLLM's shapes it has."""
+    try:
+        body = answer.json()
+    except ValueError:
+        return answer.text[:300] or f"HTTP {answer.status_code}"
+    error = body.get("error", body.get("detail", body.get("message"))) if isinstance(body, dict) else body
+    return str(error.get("message") if isinstance(error, dict) else error)[:300]
