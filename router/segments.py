@@ -90,10 +90,9 @@ def segments(text: str) -> tuple[str, ...]:
             whole += _SENTENCE_END.split(line)
     whole = [clean for segment in whole if (clean := " ".join(segment.split()))]
     for place, segment in enumerate(whole[:IDENTITY_WITHIN]):
-        found = _IDENTITY.search(segment)
-        if found:
-            whole[place : place + 1] = filter(None, (segment[: found.start()].strip(), segment[found.end() :].strip()))
-            whole.insert(0, found[0])
+        if _IDENTITY.match(segment):
+            if place:
+                whole.insert(0, whole.pop(place))
             break
     return tuple(whole)
 
