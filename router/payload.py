@@ -10,7 +10,7 @@ Measured on CLINC150 (intents as tasks, `tests/bench/payload.py`): see that file
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -172,6 +172,10 @@ class PayloadModel:
         assert self.full is not None, "learned without a transformer: `glance` is never unclear"
         reading = self.full.read(row)
         return PayloadVerdict(self.clusters[reading.top[0]], bool(reading.score[0] >= self.bounds.fits_from))
+
+    def named(self, clusters: tuple[str, ...]) -> PayloadModel:
+        """The same model for clusters that have got their ids."""
+        return replace(self, clusters=clusters)
 
     def arrays(self, prefix: str) -> dict[str, NDArray[Any]]:
         """Its arrays by name, for a snapshot's file."""

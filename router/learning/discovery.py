@@ -1,104 +1,256 @@
-"""The learning run: from logged calls to a snapshot."""
+"""The learning run: from logged calls to a snapshot.
+
+templates (skeletons.py) → tasks that share one (payloads.py) → the form of their answers (contracts.py)
+    → names (labels.py) → old or new? (identity.py) → a snapshot
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from router.contract import Answer
+import numpy as np
+from numpy.typing import NDArray
+
+from router.contract import OutputContract
+from router.encoder import Encoder, StaticEncoder
 from router.features import CallFeatures
 from router.learning.contracts import induce
 from router.learning.conversations import conversations_of
+from router.learning.corpus import LoggedCall
 from router.learning.identity import keep_identities
 from router.learning.labels import distinct, label
-from router.learning.skeletons import learn_skeletons
-from router.recognition import Profile
+from router.learning.payloads import Payloads, fit_payloads, split
+from router.learning.skeletons import Skeletons, learn_skeletons
+from router.payload import PayloadModel
+from router.recognition import payload_segments
 from router.snapshot import Cluster, Snapshot
 
+#: Answers that a contract is induced from, the newest.
 MAX_ANSWERS = 5000
+#: Payloads per skeleton that are embedded: at 7 to 17 ms each, the most expensive part of a run with many skeletons.
+MAX_PAYLOADS = 256
 EXAMPLES = 5
 SKELETON_LINES = 40
 
+Report = Callable[[str, float], None]
 
-@dataclass(frozen=True, slots=True)
-class LoggedCall:
-    """A call as learning sees it.
+
+@dataclass(frozen=True)
+class Discovery:
+    """What a learning run found.
 
     Attributes:
-        answer: the LLM's; None for calls that an SLM served or that have no whole answer. They are assigned to
-            tasks all the same.
+        snapshot: fit to be put in force.
+        assignments: (N,) cluster id of each call; None for those of no task.
     """
 
-    call_id: str
-    features: CallFeatures
-    answer: Answer | None
+    snapshot: Snapshot
+    assignments: list[str | None]
 
 
 def discover(
     calls: Sequence[LoggedCall],
     previous: Snapshot | None = None,
-    progress: Callable[[str], None] = lambda stage: None,
-) -> Snapshot:
+    *,
+    static: StaticEncoder | None = None,
+    encoder: Encoder | None = None,
+    report: Report = lambda stage, share: None,
+) -> Discovery:
     """Find the recurring tasks in N logged calls.
 
     Args:
+        calls: in any order.
         previous: the snapshot in force; tasks that it knows keep their ids.
-        progress: told the name of each stage as it begins.
+        static: the static encoder, as `distillation.distill` makes it or the previous snapshot carries it; None: no
+            payload level is learned, so nothing is checked but the template, and no skeleton is split.
+        encoder: the transformer that it was distilled from; None: the static one decides alone.
+        report: told each stage's name and its share done, in [0, 1].
     """
+    calls = sorted(calls, key=lambda call: (call.arrived_at, call.call_id))
     features = [call.features for call in calls]
-    progress("skeletons")
     conversations = conversations_of(features)
+    report("skeletons", 0.0)
     skeletons = learn_skeletons(features, conversations)
+    payloads = _Payloads(skeletons, features, conversations, static, encoder)
+    cluster, task_of, models = payloads.learn(lambda share: report("payloads", share))  # (N,); (C,); by task
+
     members: dict[int, list[int]] = defaultdict(list)
-    for place, task in enumerate(skeletons.assignments.tolist()):
-        if task >= 0:
-            members[task].append(place)
-    profiles: dict[int, list[Profile]] = defaultdict(list)
-    for profile in skeletons.profiles.profiles:
-        profiles[profile.task].append(profile)
+    for place, number in enumerate(cluster.tolist()):
+        if number >= 0:
+            members[number].append(place)
+    contracts: list[OutputContract] = []
+    for number in range(len(task_of)):
+        report("contracts", number / len(task_of))
+        contracts.append(_contract([calls[i] for i in members[number]], [conversations[i] for i in members[number]]))
 
-    progress("contracts")
-    contracts, lines = [], []
-    for task in range(len(members)):
-        answered = [i for i in members[task] if calls[i].answer is not None][:MAX_ANSWERS]
-        answers = [answer for i in answered if (answer := calls[i].answer) is not None]
-        contracts.append(induce([features[i] for i in answered], answers))
-        fullest = max(profiles[task], key=lambda profile: len(profile.lines), default=None)
-        lines.append(fullest.lines if fullest else [])
-    labels = distinct([label(text, contract) for text, contract in zip(lines, contracts, strict=True)])
+    report("names", 0.0)
+    lines = [_lines(skeletons, features, members[number]) for number in range(len(task_of))]
+    labels = distinct([label(text, contract) for text, contract in zip(lines, contracts, strict=True)], lines)
+    seeds = ["\n".join([*text, *contract.labels]) for text, contract in zip(lines, contracts, strict=True)]
+    report("identities", 0.0)
+    ids, lineage = keep_identities(cluster, _known_as(previous, features), seeds)
 
-    progress("identities")
-    ids = keep_identities(skeletons.assignments, _previous_ids(previous, features), ["\n".join(text) for text in lines])
-    clusters = {
-        ids[task]: Cluster(
-            cluster_id=ids[task],
-            label=labels[task],
-            contract=contracts[task],
+    clusters = [
+        Cluster(
+            cluster_id=ids[number],
+            label=labels[number],
+            contract=contracts[number],
             task=task,
-            skeleton="\n".join(lines[task][:SKELETON_LINES]),
-            thin=all(skeletons.profiles.is_thin(profile) for profile in profiles[task]),
-            calls=len(members[task]),
-            conversations=len({conversations[i] for i in members[task]}),
-            share=len(members[task]) / len(calls),
-            variants=len(profiles[task]),
-            examples=tuple(calls[i].call_id for i in members[task][:EXAMPLES]),
+            skeleton="\n".join(lines[number][:SKELETON_LINES]),
+            thin=payloads.thin[task],
+            calls=len(members[number]),
+            conversations=len({conversations[i] for i in members[number]}),
+            share=len(members[number]) / len(calls),
+            variants=sum(profile.task == task for profile in skeletons.profiles.profiles),
+            examples=_examples(calls, conversations, members[number]),
+            models=tuple(name for name, _ in Counter(calls[i].model for i in members[number]).most_common(5) if name),
         )
-        for task in range(len(members))
-    }
-    return Snapshot(
+        for number, task in enumerate(task_of)
+    ]
+    tasks: list[list[str]] = [[] for _ in range(max(task_of, default=-1) + 1)]
+    for number, task in enumerate(task_of):
+        tasks[task].append(ids[number])
+    snapshot = Snapshot(
         profiles=skeletons.profiles,
-        clusters=clusters,
-        tasks=tuple((ids[task],) for task in range(len(members))),
+        clusters={each.cluster_id: each for each in sorted(clusters, key=lambda each: (-each.calls, each.cluster_id))},
+        tasks=tuple(map(tuple, tasks)),
         created_at=datetime.now(UTC),
         calls=len(calls),
+        payloads={task: model.named(tuple(tasks[task])) for task, model in models.items()},
+        static=static if models else None,
+        encoder=encoder.name if models and encoder else None,
+        lineage=lineage,
+    )
+    names = [ids[number] if number >= 0 else None for number in cluster.tolist()]
+    return Discovery(snapshot, names)
+
+
+class _Payloads:
+    """The payload level of a run: which skeletons are several tasks, and a model for each."""
+
+    def __init__(
+        self,
+        skeletons: Skeletons,
+        features: Sequence[CallFeatures],
+        conversations: Sequence[str],
+        static: StaticEncoder | None,
+        encoder: Encoder | None,
+    ) -> None:
+        self._profiles = skeletons.profiles
+        self._features = features
+        self._conversations = conversations
+        self._static = static
+        self._encoder = encoder
+        self._task = skeletons.assignments
+        self._tasks = int(self._task.max(initial=-1)) + 1
+        by_task: dict[int, list[bool]] = defaultdict(list)
+        for profile in skeletons.profiles.profiles:
+            by_task[profile.task].append(skeletons.profiles.is_thin(profile))
+        self.thin = [all(by_task[task]) for task in range(self._tasks)]
+
+    def learn(self, report: Callable[[float], None]) -> tuple[NDArray[np.int64], list[int], dict[int, PayloadModel]]:
+        """Split and fit.
+
+        Returns:
+            (N,) cluster of each call in [0, C), -1 for none; the task of each of the C clusters; the models by task,
+            their clusters still numbered.
+        """
+        cluster = np.full(len(self._task), -1, dtype=np.int64)
+        task_of: list[int] = []
+        models: dict[int, PayloadModel] = {}
+        for task in range(self._tasks):
+            report(task / self._tasks)
+            rows = np.flatnonzero(self._task == task)
+            parts, model = self._learn_task(task, rows)
+            cluster[rows] = parts + len(task_of)
+            if model is not None:
+                models[task] = model
+            task_of += [task] * (int(parts.max(initial=0)) + 1)
+        return cluster, task_of, models
+
+    def _learn_task(self, task: int, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], PayloadModel | None]:
+        parts = np.zeros(len(rows), dtype=np.int64)
+        if self._static is None:
+            return parts, None
+        thin = self.thin[task]
+        chosen = np.arange(len(rows)) if thin else self._spread(rows)
+        texts = [self._payload(self._features[rows[place]]) for place in chosen.tolist()]
+        groups = [self._conversations[rows[place]] for place in chosen.tolist()]
+        if thin:
+            parts = split(self._static.encode(texts), groups, thin=True)
+        count = int(parts.max(initial=0)) + 1
+        numbers = [str(number) for number in range(count)]
+        keep = self._bounded(parts) if thin else np.arange(len(chosen))
+        sample = Payloads(
+            [texts[place] for place in keep.tolist()],
+            parts[keep] if thin else np.zeros(len(keep), dtype=np.int64),
+            [groups[place] for place in keep.tolist()],
+        )
+        model = fit_payloads(numbers, sample, self._static, self._encoder)
+        if model is None and count > 1:  # too little to tell the parts apart by: one task after all
+            return np.zeros(len(rows), dtype=np.int64), None
+        return parts, model
+
+    def _payload(self, features: CallFeatures) -> str:
+        return payload_segments(self._profiles, self._profiles.recognise(features).variant, features)
+
+    def _spread(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """At most 256 of a task's calls, of as many conversations as there are."""
+        order = np.random.default_rng(0).permutation(len(rows)).tolist()
+        turn: Counter[str] = Counter()
+        ranked = []
+        for place in order:
+            conversation = self._conversations[rows[place]]
+            ranked.append((turn[conversation], place))
+            turn[conversation] += 1
+        ranked.sort(key=lambda each: each[0])
+        return np.sort(np.array([place for _, place in ranked[:MAX_PAYLOADS]], dtype=np.int64))
+
+    def _bounded(self, parts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """At most 256 calls of each part."""
+        order = np.random.default_rng(0).permutation(len(parts))
+        return np.sort(np.concatenate([order[parts[order] == part][:MAX_PAYLOADS] for part in np.unique(parts)]))
+
+
+def _contract(calls: Sequence[LoggedCall], conversations: Sequence[str]) -> OutputContract:
+    answered = [(call, name) for call, name in zip(calls, conversations, strict=True) if call.answer][-MAX_ANSWERS:]
+    return induce(
+        [call.features for call, _ in answered],
+        [call.answer for call, _ in answered if call.answer],
+        [name for _, name in answered],
     )
 
 
-def _previous_ids(previous: Snapshot | None, features: Sequence[CallFeatures]) -> list[str | None]:
-    """What the snapshot in force takes each call for."""
+def _lines(skeletons: Skeletons, features: Sequence[CallFeatures], members: Sequence[int]) -> list[str]:
+    """The recurring lines of the variant that most of a cluster's calls have."""
+    variants = Counter(skeletons.profiles.recognise(features[place]).variant for place in members[:200])
+    best = max((variant for variant in variants if variant >= 0), key=lambda variant: variants[variant], default=None)
+    return [] if best is None else list(skeletons.profiles.profiles[best].lines)
+
+
+def _examples(calls: Sequence[LoggedCall], conversations: Sequence[str], members: Sequence[int]) -> tuple[str, ...]:
+    """The newest calls of distinct conversations."""
+    newest = {conversations[place]: calls[place].call_id for place in members}
+    return tuple(reversed(list(newest.values())[-EXAMPLES:]))
+
+
+def _known_as(previous: Snapshot | None, features: Sequence[CallFeatures]) -> list[str | None]:
+    """What the snapshot in force takes each call for; where the payload decides, as its static encoder does."""
     if previous is None:
         return [None] * len(features)
-    found = [previous.profiles.recognise(call).task for call in features]
-    return [None if task is None else previous.tasks[task][0] for task in found]
+    known: list[str | None] = []
+    for call in features:
+        recognition = previous.profiles.recognise(call)
+        known.append(None if recognition.task is None else _known_by_payload(previous, recognition.task, call))
+    return known
+
+
+def _known_by_payload(previous: Snapshot, task: int, call: CallFeatures) -> str:
+    ids, model = previous.tasks[task], previous.payloads.get(task)
+    if len(ids) == 1 or model is None or previous.static is None:
+        return ids[0]
+    text = payload_segments(previous.profiles, previous.profiles.recognise(call).variant, call)
+    return model.glance(previous.static.encode([text])).cluster_id
