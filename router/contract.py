@@ -67,6 +67,7 @@ class OutputContract:
         schema: JSON: the JSON schema of the whole answer.
         tools: tool name → JSON schema of its arguments. For `TOOL_CALL` every answer is one of these calls; for the
             other kinds an answer may be one of these calls instead, and where there are none, must not be a call.
+        open_tools: further tools may be called, if the request offers them: those seen are not all there are.
         parallel: whether an answer may hold several tool calls.
         labels: LABEL: the closed set of answers, stripped.
         min_chars, max_chars: TEXT: bounds on the answer's length.
@@ -78,6 +79,7 @@ class OutputContract:
     kind: ContractKind
     schema: dict[str, Any] | None = None
     tools: dict[str, dict[str, Any]] = field(default_factory=dict)
+    open_tools: bool = False
     parallel: bool = True
     labels: tuple[str, ...] = ()
     min_chars: int = 0
@@ -115,6 +117,7 @@ def _check_types(contract: OutputContract) -> None:
         and isinstance(contract.tools, dict)
         and all(isinstance(name, str) and isinstance(schema, dict) for name, schema in contract.tools.items())
         and isinstance(contract.parallel, bool)
+        and isinstance(contract.open_tools, bool)
         and all(isinstance(label, str) for label in contract.labels + contract.languages)
         and isinstance(contract.min_chars, int)
         and isinstance(contract.max_chars, int | None)
@@ -137,7 +140,10 @@ def contract_for(contract: OutputContract, features: CallFeatures) -> OutputCont
         contract = replace(contract, kind=ContractKind.JSON, schema=wanted)
     if contract.tools:
         offered = offered_tools(features.body)
-        contract = replace(contract, tools={name: offered[name] for name in contract.tools if name in offered})
+        allowed = (
+            offered if contract.open_tools else {name: offered[name] for name in contract.tools if name in offered}
+        )
+        contract = replace(contract, tools=allowed, open_tools=False)
     return contract
 
 
@@ -193,19 +199,21 @@ def _tool_call_violation(contract: OutputContract, answer: Answer) -> str | None
         return "more than one tool call"
     for call in answer.tool_calls:
         schema = contract.tools.get(call.name)
-        if schema is None:
+        if schema is None and not contract.open_tools:
             return "a tool that isn't among the task's" if contract.tools else "a tool call where text is expected"
-        wrong = _json_violation({"type": "object", "allOf": [schema]}, call.arguments or "{}", "the arguments")
+        wrong = _json_violation(schema or {}, call.arguments or "{}", "the arguments", only_objects=True)
         if wrong:
             return wrong
     return None
 
 
-def _json_violation(schema: dict[str, Any], text: str, what: str) -> str | None:
+def _json_violation(schema: dict[str, Any], text: str, what: str, only_objects: bool = False) -> str | None:
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
         return f"{what}: not JSON"
+    if only_objects and not isinstance(value, dict):
+        return f"{what}: not a JSON object"
     try:
         place = breach(schema, value)
     except SchemaUncheckable as error:

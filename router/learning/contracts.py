@@ -32,6 +32,8 @@ ENUM_VALUES = 12
 ENUM_CHARS = 40
 ENUM_ANSWERS = 50
 ENUM_SUPPORT = 5
+#: Values of a field without which nothing is said about it.
+FIELD_SUPPORT = 5
 #: Keys of an object are data (file names, dates), not fields, when there are many and most are rare.
 _MAP_KEYS = 12
 _MAP_COMMON_SHARE = 0.2
@@ -41,8 +43,9 @@ _MAX_DEPTH = 24
 LENGTH_FACTOR = 4
 SHORTER_FACTOR = 32
 TEXT_ANSWERS = 30
+#: Scripts are closed when each comes in so many answers and such a share of them: where one is rare, others will come.
 SCRIPT_SUPPORT = 3
-_SCRIPT_SHARE = 0.05
+SCRIPT_SHARE = 0.05
 
 ANY: dict[str, Any] = {}
 
@@ -68,6 +71,7 @@ def induce(
     common: dict[str, Any] = {"support": support}
     if calling:
         common["tools"] = _tools(calls, [answers[place] for place in calling])
+        common["open_tools"] = _is_open([answers[p] for p in calling], [conversations[p] for p in calling])
         common["parallel"] = len(calling) < TEXT_ANSWERS or any(len(answers[p].tool_calls) > 1 for p in calling)
         if len(calling) >= (1 - TOLERATED) * support:
             return OutputContract(ContractKind.TOOL_CALL, **common)
@@ -106,6 +110,15 @@ def _tools(calls: Sequence[CallFeatures], answers: Sequence[Answer]) -> dict[str
             schema = induce_schema(values) if values else {"type": "object"}
         tools[name] = schema
     return tools
+
+
+def _is_open(answers: Sequence[Answer], conversations: Sequence[str]) -> bool:
+    """Whether further tools are to be expected: by Good and Turing, as often as tools called only once."""
+    seen = Counter({(call.name, name) for answer, name in zip(answers, conversations, strict=True)
+                    for call in answer.tool_calls})  # fmt: skip
+    by_tool = Counter(tool for tool, _ in seen)
+    once = sum(count == 1 for count in by_tool.values())
+    return len(answers) < TEXT_ANSWERS or once > TOLERATED * by_tool.total()
 
 
 def _checkable(schema: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -149,7 +162,7 @@ def induce_schema(values: Sequence[Any], depth: int = 0) -> dict[str, Any]:
     kinds = sorted({_kind(value) for value in values})
     if "number" in kinds and "integer" in kinds:
         kinds.remove("integer")
-    if depth > _MAX_DEPTH or not kinds:
+    if depth > _MAX_DEPTH or len(values) < (FIELD_SUPPORT if depth else 1):
         return ANY
     schema: dict[str, Any] = {"type": kinds[0] if len(kinds) == 1 else kinds}
     objects = [value for value in values if isinstance(value, dict)]
@@ -233,9 +246,9 @@ def _text_bounds(texts: Sequence[str]) -> dict[str, Any]:
         return {}
     lengths = sorted(map(len, texts))
     scripts = Counter(
-        script for text in texts for script, share in script_shares(text).items() if share >= _SCRIPT_SHARE
+        script for text in texts for script, share in script_shares(text).items() if share >= SCRIPT_SHARE
     )
-    closed = bool(scripts) and min(scripts.values()) >= SCRIPT_SUPPORT
+    closed = min(scripts.values(), default=0) >= max(SCRIPT_SUPPORT, SCRIPT_SHARE * len(texts))
     return {
         "min_chars": max(1, lengths[0] // SHORTER_FACTOR),
         "max_chars": max(200, lengths[-1] * LENGTH_FACTOR),

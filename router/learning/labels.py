@@ -11,7 +11,14 @@ from router.contract import ContractKind, OutputContract
 MAX_CHARS = 60
 _MAX_SUBJECT = 44
 _IDENTITY = re.compile(
-    r"\b(?:you are|you're|you will act as|act as|your role is|your name is|i want you to act as)\s+(?:an?\s+|the\s+)?",
+    r"(?:^|[.!?:]\s+|\bthat\s+)(?:you are|you're|you will act as|act as|your role is|your name is|i want you to act as)"
+    r"\s+(?:an?\s+|the\s+)?",
+    re.I,
+)
+#: What follows "you are" and says how, not who.
+_STATE = re.compile(
+    r"^(?:able|about|allowed|also|always|asked|being|currently|done|free|given|going|in|never|not|now|on|only|open|"
+    r"playing|provided|ready|required|responsible|sure|tasked|there|to|told|trying|unable|unsure|using|welcome|working)\b",
     re.I,
 )
 #: "helpful assistant" and the like name no task.
@@ -93,14 +100,14 @@ def _subject(lines: Sequence[str], contract: OutputContract) -> str:
     for line in spoken:
         if found := _IDENTITY.search(line):
             subject = _phrase(line[found.end() :])
-            if len(subject) > 2 and not _NOBODY.match(subject):
+            if len(subject) > 2 and not _NOBODY.match(subject) and not _STATE.match(subject):
                 return subject
     for line in spoken:
         if found := _IMPERATIVE.match(line):
             return _capital(_phrase(found[1]))
     if contract.tools:
         return _cut("Use " + ", ".join(sorted(contract.tools)), _MAX_SUBJECT)
-    return _phrase(spoken[0].lstrip("#*-= ")) if spoken else "No template"
+    return _phrase(spoken[0].lstrip("#*-= ")) if spoken else "Free-form requests"
 
 
 def _phrase(text: str) -> str:
