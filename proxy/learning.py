@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import orjson
 import structlog
 
 from proxy.errors import Conflict
 from proxy.wire.answer import read_answer
-from proxy.wire.endpoint import Endpoint
-from router.contract import Answer
-from router.engine import Router
 from router.errors import SnapshotInvalid
-from router.features import CallFeatures, FeaturesUnreadable, read_chat, read_responses
-from router.learning.discovery import LoggedCall, discover
+from router.learning.corpus import LoggedCall, read_logged_call
+from router.learning.discovery import discover
 from router.snapshot import Snapshot
 from storage.artifacts import ArtifactStore
 from storage.cipher import Cipher
@@ -50,15 +46,16 @@ def learn_from_log(
         DatabaseDown: the old snapshot stays in force.
     """
     with database.read() as session:
-        calls = [found for stored in iter_calls(session, cipher) if (found := logged_call(stored)) is not None]
+        calls = [call for stored in iter_calls(session, cipher) if (call := logged_call(stored)) is not None]
         active = active_snapshot_id(session)
     if not calls:
         raise Conflict("the log holds no call to learn from yet; send some through the proxy, or `understudy import`")
-    snapshot = discover(calls, previous=_open(artifacts, active), progress=progress)
+    found = discover(calls, _open(artifacts, active), report=_by_stage(progress))
+    snapshot = found.snapshot
     progress("writing the snapshot")
-    artifact_id = artifacts.put("snapshot", snapshot.dump(), {"calls": len(calls), "clusters": len(snapshot.clusters)})
-    router = Router(snapshot, {})
-    assigned = [(parse_call_id(call.call_id), router.decide(call.features).cluster_id) for call in calls]
+    about = {"calls": len(calls), "clusters": len(snapshot.clusters)}
+    artifact_id = artifacts.put("snapshot", snapshot.dump(), about, artifact_id=snapshot.snapshot_id)
+    assigned = [(parse_call_id(call.call_id), name) for call, name in zip(calls, found.assignments, strict=True)]
     rows = [
         ClusterRow(
             cluster_id=cluster.cluster_id,
@@ -78,6 +75,18 @@ def learn_from_log(
     return Learned(artifact_id, len(calls), len(rows), sum(cluster is None for _, cluster in assigned))
 
 
+def _by_stage(progress: Callable[[str], None]) -> Callable[[str, float], None]:
+    """Tell `progress` the name of each stage once, as it begins."""
+    told: list[str] = []
+
+    def report(stage: str, share: float) -> None:
+        if stage not in told:
+            told.append(stage)
+            progress(stage)
+
+    return report
+
+
 def _open(artifacts: ArtifactStore, snapshot_id: str | None) -> Snapshot | None:
     """The snapshot in force, whose ids are to be kept; one that can't be read has none to keep."""
     if snapshot_id is None:
@@ -94,9 +103,6 @@ def logged_call(stored: StoredCall) -> LoggedCall | None:
 
     Answers count only where the LLM gave them whole: an SLM's answers are no evidence of what the LLM answers.
     """
-    features = _features(stored)
-    if features is None:
-        return None
     row = stored.row
     usable = row.served_by == "llm" and row.ended == "finished" and row.status == 200 and stored.response_body
     answer = (
@@ -104,35 +110,4 @@ def logged_call(stored: StoredCall) -> LoggedCall | None:
         if usable
         else None
     )
-    return LoggedCall(stored.call_id, features, _answer(row.endpoint, answer) if answer else None)
-
-
-def _features(stored: StoredCall) -> CallFeatures | None:
-    if not stored.request_body:
-        return None
-    try:
-        body = orjson.loads(stored.request_body)
-        return read_chat(body) if stored.row.endpoint == Endpoint.CHAT else read_responses(body)
-    except (orjson.JSONDecodeError, FeaturesUnreadable):
-        return None
-
-
-def _answer(endpoint: str, answer: dict[str, object]) -> Answer | None:
-    """Text and tool calls of a completion or a response."""
-    if endpoint == Endpoint.RESPONSES:
-        output = answer.get("output")
-        try:
-            found = read_responses({"input": output})
-        except FeaturesUnreadable:
-            return None
-        return Answer(
-            "\n".join(message.text for message in found.messages if message.text),
-            tuple(call for message in found.messages for call in message.tool_calls),
-        )
-    choices = answer.get("choices")
-    message = choices[0].get("message") if isinstance(choices, list) and choices else None
-    try:
-        found = read_chat({"messages": [message]})
-    except FeaturesUnreadable:
-        return None
-    return Answer(found.messages[0].text, found.messages[0].tool_calls)
+    return read_logged_call(stored.call_id, row.endpoint, stored.request_body or b"", answer, row.arrived_at)

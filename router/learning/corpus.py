@@ -42,8 +42,6 @@ def read_logged_call(
     endpoint: str,
     request: bytes,
     answer: Mapping[str, Any] | None,
-    *,
-    served_by: str = "llm",
     arrived_at: datetime = _EPOCH,
 ) -> LoggedCall | None:
     """Read one call of the log.
@@ -52,8 +50,7 @@ def read_logged_call(
         call_id: as people see it.
         endpoint: `chat` or `responses`; there are no tasks elsewhere.
         request: the request's body.
-        answer: the answer as one JSON value, streams assembled; None where there is none.
-        served_by: `llm` or `slm`.
+        answer: the LLM's answer as one JSON value, streams assembled; None where there is none, or an SLM served.
         arrived_at: UTC.
 
     Returns:
@@ -66,7 +63,7 @@ def read_logged_call(
         features = reader(orjson.loads(request))
     except (orjson.JSONDecodeError, FeaturesUnreadable):
         return None
-    learned = read_answer(endpoint, answer) if answer is not None and served_by == "llm" else None
+    learned = read_answer(endpoint, answer) if answer is not None else None
     model = answer.get("model") if answer is not None else None
     return LoggedCall(call_id, features, learned, arrived_at, model if isinstance(model, str) else features.model)
 

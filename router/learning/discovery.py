@@ -62,14 +62,15 @@ def discover(
     """Find the recurring tasks in N logged calls.
 
     Args:
-        calls: in any order.
+        calls: in any order; learned from in that of their arrival.
         previous: the snapshot in force; tasks that it knows keep their ids.
         static: the static encoder, as `distillation.distill` makes it or the previous snapshot carries it; None: no
             payload level is learned, so nothing is checked but the template, and no skeleton is split.
         encoder: the transformer that it was distilled from; None: the static one decides alone.
         report: told each stage's name and its share done, in [0, 1].
     """
-    calls = sorted(calls, key=lambda call: (call.arrived_at, call.call_id))
+    order = sorted(range(len(calls)), key=lambda place: (calls[place].arrived_at, calls[place].call_id))
+    calls = [calls[place] for place in order]
     features = [call.features for call in calls]
     conversations = conversations_of(features)
     report("skeletons", 0.0)
@@ -124,8 +125,10 @@ def discover(
         encoder=encoder.name if models and encoder else None,
         lineage=lineage,
     )
-    names = [ids[number] if number >= 0 else None for number in cluster.tolist()]
-    return Discovery(snapshot, names)
+    assignments: list[str | None] = [None] * len(calls)
+    for place, number in zip(order, cluster.tolist(), strict=True):
+        assignments[place] = ids[number] if number >= 0 else None
+    return Discovery(snapshot, assignments)
 
 
 class _Payloads:
