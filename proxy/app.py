@@ -62,7 +62,7 @@ async def _lifespan(app: FastAPI, settings: Settings, cipher: Cipher, gate: Gate
     spool = Spool(settings.spool_dir, cipher)
     database = Database(settings.database)
     artifacts = ArtifactStore(settings.artifacts_dir)
-    serving = Serving(settings.data_dir / "serving.json", database, artifacts, metrics)
+    serving = Serving(settings.data_dir / "serving.json", database, artifacts, metrics, settings.encoder)
     session = open_session(settings)
     state = State(
         settings=settings,

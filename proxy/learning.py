@@ -9,9 +9,11 @@ import structlog
 
 from proxy.errors import Conflict
 from proxy.wire.answer import read_answer
+from router.encoder import StaticEncoder, TransformerEncoder
 from router.errors import SnapshotInvalid
 from router.learning.corpus import LoggedCall, read_logged_call
 from router.learning.discovery import discover
+from router.learning.distillation import distill
 from router.snapshot import Snapshot
 from storage.artifacts import ArtifactStore
 from storage.cipher import Cipher
@@ -37,9 +39,15 @@ class Learned:
 
 
 def learn_from_log(
-    database: Database, cipher: Cipher, artifacts: ArtifactStore, progress: Callable[[str], None]
+    database: Database, cipher: Cipher, artifacts: ArtifactStore, progress: Callable[[str], None], encoder: str = ""
 ) -> Learned:
     """Learn a snapshot from all calls in the log and put it in force.
+
+    Args:
+        database, cipher, artifacts: the log, and where snapshots go.
+        progress: told the name of each stage as it begins.
+        encoder: sentence-transformers model that payloads are read with. Empty, or not to be had: tasks are known by
+            their templates alone.
 
     Raises:
         Conflict: there is nothing in the log to learn from.
@@ -50,7 +58,11 @@ def learn_from_log(
         active = active_snapshot_id(session)
     if not calls:
         raise Conflict("the log holds no call to learn from yet; send some through the proxy, or `understudy import`")
-    found = discover(calls, _open(artifacts, active), report=_by_stage(progress))
+    previous = _open(artifacts, active)
+    progress("preparing the encoder")
+    static = _static_encoder(encoder, previous)
+    transformer = TransformerEncoder(encoder) if static else None
+    found = discover(calls, previous, static=static, encoder=transformer, report=_by_stage(progress))
     snapshot = found.snapshot
     progress("writing the snapshot")
     about = {"calls": len(calls), "clusters": len(snapshot.clusters)}
@@ -73,6 +85,19 @@ def learn_from_log(
         activate_snapshot(session, artifact_id, len(calls), rows)
         assign_clusters(session, artifact_id, assigned)
     return Learned(artifact_id, len(calls), len(rows), sum(cluster is None for _, cluster in assigned))
+
+
+def _static_encoder(source: str, previous: Snapshot | None) -> StaticEncoder | None:
+    """The encoder's static half: from the snapshot in force, or distilled now, half a minute."""
+    if not source:
+        return None
+    if previous and previous.static and previous.static.source == source:
+        return previous.static
+    try:
+        return distill(source)
+    except OSError as error:
+        log.warning("encoder.not_loaded", encoder=source, error=str(error))
+        return None
 
 
 def _by_stage(progress: Callable[[str], None]) -> Callable[[str, float], None]:

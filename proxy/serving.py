@@ -19,6 +19,7 @@ import structlog
 from proxy.logs import OncePerMinute
 from proxy.metrics import Metrics
 from proxy.promotions import promotion_of
+from router.encoder import TransformerEncoder
 from router.engine import Router
 from router.promotion import Promotion
 from router.snapshot import Snapshot
@@ -52,7 +53,9 @@ class InForce(msgspec.Struct, frozen=True):
 class Serving:
     """Holds the current router. Reading `router` is free; it may be another object the next time."""
 
-    def __init__(self, cache: Path, database: Database, artifacts: ArtifactStore, metrics: Metrics) -> None:
+    def __init__(
+        self, cache: Path, database: Database, artifacts: ArtifactStore, metrics: Metrics, encoder: str = ""
+    ) -> None:
         """Begin with what is in the cache, or with nothing.
 
         Args:
@@ -60,11 +63,14 @@ class Serving:
             database: asked by `refresh`, never here.
             artifacts: where snapshots are.
             metrics: gets the clusters and stages in force.
+            encoder: sentence-transformers model for payloads that the static encoder is unsure of; loaded when the
+                first of them comes.
         """
         self._cache = cache
         self._database = database
         self._artifacts = artifacts
         self._metrics = metrics
+        self._encoder = TransformerEncoder(encoder) if encoder else None
         self._log_now = OncePerMinute()
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -133,7 +139,7 @@ class Serving:
         if self._snapshot is not None:
             self._metrics.know_clusters(self._snapshot.clusters)
         self._metrics.show_promotions(newest.promotions)
-        self.router = Router(self._snapshot, newest.promotions)
+        self.router = Router(self._snapshot, newest.promotions, self._encoder)
 
     def _load(self, snapshot_id: str) -> Snapshot | None:
         try:

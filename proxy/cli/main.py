@@ -138,6 +138,7 @@ def learn() -> None:
             Cipher.open(settings.data_dir),
             ArtifactStore(settings.artifacts_dir),
             lambda stage: status.update(stage),
+            settings.encoder,
         )
     console.print(
         f"{found.calls} calls, {found.clusters} tasks, {found.unassigned} calls in none; "
