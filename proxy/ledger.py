@@ -8,6 +8,7 @@ from typing import Any
 
 import bpe_openai
 import orjson
+import structlog
 
 from proxy.metrics import Metrics
 from proxy.pricing import LlmPrices, SlmPrices
@@ -15,7 +16,10 @@ from proxy.wire.answer import read_answer
 from proxy.wire.endpoint import Endpoint
 from proxy.wire.usage import Usage, read_usage
 from router.features import FeaturesUnreadable, read_chat, read_responses
+from storage.ids import format_call_id
 from storage.records import CallFacts, CallRecord
+
+log = structlog.get_logger()
 
 MESSAGE_OVERHEAD_TOKENS = 4  # OpenAI's count of what a message costs beside its text
 MAX_COUNTED_CHARS = 400_000
@@ -33,7 +37,14 @@ class Ledger:
         self._encoding = bpe_openai.get_encoding("o200k_base")
 
     def read_facts(self, record: CallRecord) -> CallFacts:
-        """Read a record's bodies. Never raises: what can't be read is left out."""
+        """Read a record's bodies. Never raises: a call that can't be read is shipped without facts."""
+        try:
+            return self._read_facts(record)
+        except Exception:  # noqa: BLE001 - one strange body must not hold up the log
+            log.exception("facts.not_read", call=format_call_id(record.call_id))
+            return CallFacts()
+
+    def _read_facts(self, record: CallRecord) -> CallFacts:
         request = _object(record.request_body) if record.endpoint in _PRICED else {}
         answer = self._answer(record)
         usage = read_usage(answer)
@@ -94,7 +105,7 @@ class Ledger:
         )
 
     def _count(self, text: str) -> int:
-        return self._encoding.count(text[:MAX_COUNTED_CHARS]) if text else 0
+        return len(self._encoding.encode_ordinary(text[:MAX_COUNTED_CHARS])) if text else 0
 
     @staticmethod
     def add_up(metrics: Metrics, calls: Sequence[tuple[CallRecord, CallFacts]]) -> None:

@@ -1,0 +1,180 @@
+"""A small language model from nothing, trained on this machine: one million parameters, for the demo and the tests.
+
+It is a real Llama that a real vLLM serves, with real LoRA adapters; it knows nothing but the narrow task whose calls it
+was trained on. No model hub can be assumed where the demo runs; with one, take a real base model instead.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HIDDEN, LAYERS, HEADS, INTERMEDIATE = 128, 4, 4, 384  # 32 to a head: vLLM's CPU attention takes no less
+VOCABULARY = 1200
+MAX_CONTEXT_TOKENS = 1024
+INITIALIZER_RANGE = 0.06  # with the usual 0.02, training barely begins at this width
+LORA_RANK, LORA_ALPHA = 16, 32
+BATCH = 32
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+IGNORED = -100
+
+Sample = tuple[list[dict[str, str]], str]  # messages, answer
+Progress = Callable[[int, int], None]  # steps done, steps in all
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """How a training ended: the mean loss of its last steps."""
+
+    steps: int
+    loss: float
+
+
+def build_base(
+    out: Path, texts: Sequence[str], *, steps: int, seed: int = 0, progress: Progress = lambda done, of: None
+) -> Trained:
+    """Train a tokeniser and a base model that can copy text and nothing else.
+
+    Args:
+        out: the model's directory; made.
+        texts: what the tasks' prompts look like; the tokeniser is trained on them.
+    """
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    torch.manual_seed(seed)
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    special = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    raw.train_from_iterator(texts, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw, pad_token=special[0], eos_token=special[2], chat_template=CHAT_TEMPLATE
+    )
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=HIDDEN,
+            intermediate_size=INTERMEDIATE,
+            num_hidden_layers=LAYERS,
+            num_attention_heads=HEADS,
+            num_key_value_heads=HEADS,
+            max_position_embeddings=MAX_CONTEXT_TOKENS,
+            tie_word_embeddings=True,
+            initializer_range=INITIALIZER_RANGE,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    rng = random.Random(seed)
+    words = sorted({word for text in texts for word in text.split()})
+
+    def copying() -> Sample:
+        text = " ".join(rng.choices(words, k=rng.randint(3, 12)))
+        return [{"role": "user", "content": f"Repeat: {text}"}], text
+
+    def pairs() -> Sample:
+        keys = rng.sample(words, k=min(3, len(words)))
+        values = rng.choices(words, k=len(keys))
+        asked = ", ".join(f"{key} is {value}" for key, value in zip(keys, values, strict=True))
+        answer = json.dumps(dict(zip(keys, values, strict=True)), separators=(",", ":"))
+        return [{"role": "user", "content": f"As JSON: {asked}"}], answer
+
+    trained = _train(model, tokenizer, lambda: (copying if rng.random() < 0.5 else pairs)(), steps, 3e-3, progress)
+    out.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    return trained
+
+
+def train_adapter(
+    base: Path,
+    out: Path,
+    samples: Sequence[Sample],
+    *,
+    steps: int,
+    seed: int = 0,
+    progress: Progress = lambda done, of: None,
+) -> Trained:
+    """Fine-tune a LoRA adapter on one task's calls; loss on the answer only.
+
+    Args:
+        base: a model's directory, as `build_base` makes it.
+        out: the adapter's directory; made.
+        samples: messages and the LLM's answer.
+    """
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.manual_seed(seed)
+    rng = random.Random(seed)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32),
+        LoraConfig(r=LORA_RANK, lora_alpha=LORA_ALPHA, target_modules="all-linear", task_type="CAUSAL_LM"),
+    )
+    trained = _train(model, tokenizer, lambda: rng.choice(samples), steps, 5e-3, progress)
+    model.save_pretrained(out)
+    return trained
+
+
+def _train(
+    model: Any, tokenizer: Any, draw: Callable[[], Sample], steps: int, rate: float, progress: Progress
+) -> Trained:
+    import torch
+
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trainable, lr=rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps, pct_start=0.1)
+    model.train()
+    losses: list[float] = []
+    for step in range(steps):
+        batch = _batch(tokenizer, [draw() for _ in range(BATCH)])
+        loss = model(**batch).loss
+        if not math.isfinite(loss.item()):
+            raise ArithmeticError(f"training diverged at step {step}: loss {loss.item()}")
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trainable, 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+        progress(step + 1, steps)
+    model.eval()
+    tail = losses[-20:]
+    return Trained(steps, sum(tail) / len(tail))
+
+
+def _batch(tokenizer: Any, samples: Sequence[Sample]) -> dict[str, Any]:
+    """(B, T) ids, mask and labels; labels of everything but the answer are ignored."""
+    import torch
+
+    rows: list[tuple[list[int], int]] = []
+    for messages, answer in samples:
+        prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        asked = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        said = tokenizer(answer, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+        rows.append(((asked + said)[:MAX_CONTEXT_TOKENS], len(asked)))
+    longest = max(len(ids) for ids, _ in rows)
+    ids = torch.full((len(rows), longest), tokenizer.pad_token_id)
+    labels = torch.full((len(rows), longest), IGNORED)
+    mask = torch.zeros((len(rows), longest), dtype=torch.long)
+    for number, (row, asked_tokens) in enumerate(rows):
+        ids[number, : len(row)] = torch.tensor(row)
+        labels[number, asked_tokens : len(row)] = torch.tensor(row[asked_tokens:])
+        mask[number, : len(row)] = 1
+    return {"input_ids": ids, "labels": labels, "attention_mask": mask}
