@@ -23,6 +23,8 @@ ACCEPT = 0.6
 SMOOTHING_SYSTEM, SMOOTHING_USER, SMOOTHING_KEYS = 10.0, 20.0, 40.0
 KEYS_EXPONENT = 0.25
 THIN_MASS = 12.0
+THIN_SCORE = 0.75
+EVIDENCE = np.float32(1e-5)
 MAX_PAYLOAD_CHARS = 4096
 CACHED_MESSAGES = 4096
 
@@ -146,6 +148,9 @@ class Profiles:
         of_system = (system + SMOOTHING_SYSTEM) / (self._system + excess + SMOOTHING_SYSTEM)
         of_user = (np.minimum(user, self._user) + SMOOTHING_USER) / (self._user + SMOOTHING_USER)
         score = np.minimum(of_system, of_user) * self._of_keys(read.keys)
+        # A profile that asks for next to nothing is met by every call: it may only win where no other is met, and among
+        # equals the one that explains more of the call.
+        score = np.where(self._thin, np.minimum(score, THIN_SCORE), score) + EVIDENCE * (system + user)
         best = int(score.argmax())
         return best, float(min(score[best], 1.0))
 
