@@ -84,7 +84,7 @@ class TransformerEncoder:
                     ids = torch.tensor([self._tokenizer.encode(text).ids])
                     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
                     rows.append(self._model(batch)["sentence_embedding"][0].numpy())
-        embeddings: NDArray[np.float32] = np.array(rows, dtype=np.float32).reshape(len(rows), -1)
+        embeddings: NDArray[np.float32] = np.stack(rows) if rows else np.zeros((0, 0), dtype=np.float32)
         embeddings /= np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-9)
         return embeddings
 
