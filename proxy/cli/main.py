@@ -17,7 +17,10 @@ from proxy.errors import BadRequest, UnderstudyError
 from proxy.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from storage.database import Database
+    from storage.records import CallRecord
 
 app = typer.Typer(
     name="understudy",
@@ -31,6 +34,7 @@ db = typer.Typer(help="The database.", no_args_is_help=True)
 app.add_typer(db, name="db")
 
 console = Console(highlight=False, soft_wrap=False)
+IMPORT_BATCH = 500  # calls whose bodies are in memory at once
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -103,24 +107,34 @@ def import_(
     format: Annotated[ImportFormat, typer.Option("--format", help="Where it comes from.")],  # noqa: A002
 ) -> None:
     """Bring past calls into the call log. Example: understudy import calls.jsonl.gz --format jsonl"""
-    from proxy.imports import read_calls
+    from itertools import islice
+
+    from proxy.imports import import_calls
     from proxy.shipping import ledger_for
+    from proxy.supervisor import prepare_data_dir
     from storage.cipher import Cipher
     from storage.repositories.calls import insert_calls
 
     settings = load_settings()
-    if format is not ImportFormat.JSONL and format is not ImportFormat.OPENAI_CHAT:
-        raise BadRequest(f"the format {format.value} is not built yet; jsonl and openai-chat are")
     ledger = ledger_for(settings)
-    records = read_calls(file, format.value)
-    calls = [(record, ledger.read_facts(record)) for record in records]
+    prepare_data_dir(settings.data_dir)
+    cipher = Cipher.open(settings.data_dir)  # before the database, which is worth nothing without its key
     database = _database(settings)
-    cipher = Cipher.open(settings.data_dir)
-    new = 0
-    with database.write() as session:
-        for start in range(0, len(calls), 500):
-            new += sum(insert_calls(session, cipher, calls[start : start + 500]))
-    console.print(f"{new} calls imported, {len(calls) - new} were there already")
+    read = 0
+
+    def sink(records: Iterable[CallRecord]) -> int:
+        """All in one transaction, so that a failure leaves nothing behind."""
+        nonlocal read
+        new, rest = 0, iter(records)
+        with database.write() as session, console.status("importing") as status:
+            while batch := list(islice(rest, IMPORT_BATCH)):
+                new += sum(insert_calls(session, cipher, [(record, ledger.read_facts(record)) for record in batch]))
+                read += len(batch)
+                status.update(f"importing: {read} calls")
+        return new
+
+    new = import_calls(file, format.value, sink)
+    console.print(f"{new} calls imported, {read - new} were there already")
 
 
 @app.command()
@@ -233,7 +247,10 @@ def replay(
     limit: Annotated[int | None, typer.Option(min=1, help="Send only so many calls.")] = None,
     api_key: Annotated[str, typer.Option(help="Sent as the client's key.")] = "replay",
 ) -> None:
-    """Send recorded calls to a proxy with the official client. Example: understudy replay calls.jsonl --base-url http://127.0.0.1:8000/v1"""
+    """Send recorded calls to a proxy with the official client, or serve their answers as an upstream.
+
+    Example: understudy replay calls.jsonl --base-url http://127.0.0.1:8000/v1
+    """
     from itertools import islice
 
     from proxy.replay.client import replay as send
