@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from proxy.auth import Gate, admin_token
 from proxy.endpoints import admin, health, page
+from proxy.endpoints.errors import shape_errors
 from proxy.errors import error_body
 from proxy.metrics import Metrics
 from proxy.recorder import Recorder
@@ -52,7 +53,7 @@ def create_app(settings: Settings) -> ASGIApp:
     app.include_router(health.router)
     app.include_router(page.router)
     app.include_router(admin.router)
-    admin.shape_errors(app)
+    shape_errors(app)
     return Front(app)
 
 

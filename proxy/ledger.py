@@ -17,7 +17,7 @@ from proxy.wire.endpoint import Endpoint
 from proxy.wire.usage import Usage, read_usage
 from router.features import FeaturesUnreadable, read_chat, read_responses
 from storage.ids import format_call_id
-from storage.records import CallFacts, CallRecord
+from storage.records import Attempt, CallFacts, CallRecord
 
 log = structlog.get_logger()
 
@@ -29,7 +29,7 @@ _PRICED = frozenset(
 
 
 class Ledger:
-    """Reads records and adds them up."""
+    """Reads records, at the prices of its upstreams."""
 
     def __init__(self, llm: LlmPrices, slm: SlmPrices) -> None:
         self._llm = llm
@@ -40,7 +40,7 @@ class Ledger:
         """Read a record's bodies. Never raises: a call that can't be read is shipped without facts."""
         try:
             return self._read_facts(record)
-        except Exception:  # noqa: BLE001 - one strange body must not hold up the log
+        except Exception:
             log.exception("facts.not_read", call=format_call_id(record.call_id))
             return CallFacts()
 
@@ -62,6 +62,7 @@ class Ledger:
             else:
                 cost = self._llm.price(reported, usage, at) if reported else llm_cost
                 cost = llm_cost if cost is None else cost
+        wasted = sum(self._slm.price(usage) for attempt in record.attempts if (usage := _wasted(attempt)) is not None)
         choice = _first(answer.get("choices"))
         error = answer.get("error")
         return CallFacts(
@@ -78,6 +79,7 @@ class Ledger:
             error_code=_text(error.get("code") or error.get("type")) if isinstance(error, dict) else None,
             cost_usd=cost,
             counterfactual_usd=counterfactual,
+            wasted_usd=wasted,
         )
 
     def _answer(self, record: CallRecord) -> dict[str, Any]:
@@ -107,29 +109,47 @@ class Ledger:
     def _count(self, text: str) -> int:
         return len(self._encoding.encode_ordinary(text[:MAX_COUNTED_CHARS])) if text else 0
 
-    @staticmethod
-    def add_up(metrics: Metrics, calls: Sequence[tuple[CallRecord, CallFacts]]) -> None:
-        """Bring calls that are now in the database into the metrics; imported ones are history, not traffic."""
-        for record, facts in calls:
-            if record.source is not None:
-                continue
-            if facts.input_tokens is not None or facts.output_tokens is not None:
-                metrics.add_tokens(
-                    record.served_by,
-                    input_tokens=facts.input_tokens or 0,
-                    cached_input_tokens=facts.cached_input_tokens or 0,
-                    output_tokens=facts.output_tokens or 0,
-                )
-            if facts.cost_usd is not None:
-                metrics.add_cost(record.served_by, facts.cost_usd)
-            if record.served_by == "slm":
-                if facts.counterfactual_usd is None:
-                    metrics.count_unpriced_call()
-                else:
-                    metrics.add_counterfactual(facts.counterfactual_usd)
-                metrics.add_savings((facts.counterfactual_usd or 0.0) - (facts.cost_usd or 0.0))
-            elif facts.cost_usd is None and record.endpoint in _PRICED and record.status == 200:
-                metrics.count_unpriced_call()
+
+def add_up(metrics: Metrics, calls: Sequence[tuple[CallRecord, CallFacts]]) -> float:
+    """Bring calls that are now in the database into the counters; imported ones are history, not traffic.
+
+    Returns:
+        US dollars by which they change the net savings.
+    """
+    saved = 0.0
+    for record, facts in calls:
+        if record.source is not None:
+            continue
+        if facts.input_tokens is not None or facts.output_tokens is not None:
+            metrics.add_tokens(
+                record.served_by,
+                input_tokens=facts.input_tokens or 0,
+                cached_input_tokens=facts.cached_input_tokens or 0,
+                output_tokens=facts.output_tokens or 0,
+            )
+        if facts.cost_usd is not None:
+            metrics.add_cost(record.served_by, facts.cost_usd)
+        if facts.wasted_usd:
+            metrics.add_cost("slm", facts.wasted_usd)
+            saved -= facts.wasted_usd
+        if record.served_by == "slm":
+            if facts.counterfactual_usd is not None:
+                metrics.add_counterfactual(facts.counterfactual_usd)
+            saved += (facts.counterfactual_usd or 0.0) - (facts.cost_usd or 0.0)
+        if _is_unpriced(record, facts):
+            metrics.count_unpriced_call()
+    return saved
+
+
+def _is_unpriced(record: CallRecord, facts: CallFacts) -> bool:
+    """Whether the LLM's price of a call that has one could not be found."""
+    price = facts.counterfactual_usd if record.served_by == "slm" else facts.cost_usd
+    return price is None and record.status == 200 and record.endpoint in _PRICED
+
+
+def _wasted(attempt: Attempt) -> Usage | None:
+    """Tokens of an SLM's answer that was not served; None where there was none, or none that tells."""
+    return read_usage(_object(attempt.answer)) if attempt.answer and attempt.upstream != "llm" else None
 
 
 def _object(body: bytes) -> dict[str, Any]:

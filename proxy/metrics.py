@@ -108,7 +108,7 @@ class Metrics:
             "understudy_savings_usd",
             "Counterfactual cost minus SLM, shadow, audit, wasted and training cost; may be negative.",
             registry=registry,
-            multiprocess_mode="sum",
+            multiprocess_mode="livemostrecent",
         )
         self._unpriced = Counter(
             "understudy_unpriced_calls_total",
@@ -190,7 +190,7 @@ class Metrics:
         overhead_s: float,
         first_token_s: float | None,
     ) -> None:
-        """Count one call that has ended. On the hot path: 9 µs in memory-mapped mode.
+        """Count one call that has ended. On the hot path: 13 µs in memory-mapped mode.
 
         Args:
             endpoint: a value of `Endpoint`.
@@ -263,9 +263,9 @@ class Metrics:
         """Add what the LLM would have cost for a call that an SLM served."""
         self._counterfactual.inc(usd)
 
-    def add_savings(self, usd: float) -> None:
-        """Add to (or, below zero, take from) the net savings."""
-        self._savings.inc(usd)
+    def show_savings(self, usd: float) -> None:
+        """Show the net savings over the whole log; below zero where the SLMs cost more than they saved."""
+        self._savings.set(usd)
 
     def count_unpriced_call(self) -> None:
         """A call's model has no known price."""

@@ -1,7 +1,7 @@
 """What calls cost.
 
-LLM prices come from genai-prices' table, the one in force at the call's own time, with cached input at its own rate. A model
-that the table does not have has no price: None, never 0. SLM prices come from the settings.
+LLM prices come from genai-prices' table, the one in force at the call's own time, with cached input at its own rate. A
+model that the table does not have has no price: None, never 0. SLM prices come from the settings.
 """
 
 from __future__ import annotations
@@ -111,14 +111,12 @@ class SlmPrices:
     """Prices of the SLM servers, from the settings.
 
     Attributes:
-        input_usd, output_usd: per token.
-        gpu_usd_per_hour: per server, busy or idle. It is not a cost of any one call; `LlmPrices` has no such thing.
+        input_usd, output_usd: per token. A GPU's time is no cost of any one call: see `savings.py`.
     """
 
     input_usd: float
     output_usd: float
-    gpu_usd_per_hour: float
 
     def price(self, usage: Usage) -> float:
-        """US dollars for one call, the GPU's time left out."""
+        """US dollars for one answer, served or wasted."""
         return (usage.input_tokens or 0) * self.input_usd + (usage.output_tokens or 0) * self.output_usd

@@ -1,8 +1,8 @@
 """Which snapshot and which promotions are in force, kept fresh in every worker.
 
-The database says so; each worker asks it once a second, in a thread of its own, and swaps its immutable `Router` whole. What was
-in force last is kept in the data directory (`serving.json`), so that a worker starts, and serves tasks from their SLMs, while
-the database is dead.
+The database says so; each worker asks it once a second, in a thread of its own, and swaps its immutable `Router` whole.
+What was in force last is kept in the data directory (`serving.json`), so that a worker starts, and serves tasks from
+their SLMs, while the database is dead.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""All settings: environment variables `UNDERSTUDY_*`, or a TOML file named by `UNDERSTUDY_CONFIG`; the environment wins.
+"""All settings: variables `UNDERSTUDY_*`, or a TOML file named by `UNDERSTUDY_CONFIG`.
 
-Read once, validated, frozen, passed down. An unknown name is an error: a misspelt setting must not be silently ignored.
+The environment wins. Read once, validated, frozen, passed down. An unknown name is an error: a misspelt setting must
+not be silently ignored.
 """
 
 from __future__ import annotations

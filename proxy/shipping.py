@@ -1,14 +1,16 @@
-"""The shipper process: from the workers' segments to the database and the metrics; and the daily clean-up."""
+"""The shipper process: from the workers' segments to the database and the metrics; money as it goes; the clean-up."""
 
 from __future__ import annotations
 
 import signal
 import threading
 import time
+from collections.abc import Sequence
 
 import structlog
 
-from proxy.ledger import Ledger
+from proxy import savings
+from proxy.ledger import Ledger, add_up
 from proxy.metrics import Metrics
 from proxy.pricing import LlmPrices, SlmPrices
 from proxy.settings import Settings
@@ -17,63 +19,102 @@ from storage.database import Database
 from storage.errors import DatabaseDown
 from storage.records import CallFacts, CallRecord
 from storage.repositories.calls import delete_older_than
+from storage.repositories.promotions import first_promoted_at
 from storage.shipper import Shipper
 
 log = structlog.get_logger()
 
 PURGE_EVERY_SECONDS = 3600.0
+GPU_EVERY_SECONDS = 10.0
 
 
 def ledger_for(settings: Settings) -> Ledger:
     """The ledger with the prices that the settings know."""
     return Ledger(
         LlmPrices(settings.upstream_url),
-        SlmPrices(
-            settings.slm_input_usd_per_million_tokens / 1e6,
-            settings.slm_output_usd_per_million_tokens / 1e6,
-            settings.slm_gpu_usd_per_hour,
-        ),
+        SlmPrices(settings.slm_input_usd_per_million_tokens / 1e6, settings.slm_output_usd_per_million_tokens / 1e6),
     )
 
 
-def make_shipper(settings: Settings, metrics: Metrics | None = None) -> Shipper:
-    """A shipper for the data directory of the settings.
+class Account:
+    """Keeps the money metrics: counters since the start, and the net savings over the whole log."""
 
-    Raises:
-        KeyFileUnusable
-    """
-    ledger = ledger_for(settings)
+    def __init__(self, metrics: Metrics, database: Database, settings: Settings) -> None:
+        self._metrics = metrics
+        self._database = database
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._net_usd: float | None = None  # unknown until the database has been asked
+        metrics.show_savings(0.0)
 
-    def add_up(calls: list[tuple[CallRecord, CallFacts]]) -> None:
-        if metrics is not None:
-            ledger.add_up(metrics, calls)
+    def add(self, calls: Sequence[tuple[CallRecord, CallFacts]]) -> None:
+        """Take in calls that the database has just taken."""
+        with self._lock:
+            saved = add_up(self._metrics, calls)
+            self._settle(saved)
 
-    return Shipper(
-        settings.spool_dir,
-        Database(settings.database),
-        Cipher.open(settings.data_dir),
-        read_facts=ledger.read_facts,
-        on_shipped=add_up,  # type: ignore[arg-type]
-    )
+    def pass_time(self, seconds: float) -> None:
+        """Charge for the SLM servers' GPUs, busy or idle, from the first promotion on."""
+        with self._lock:
+            usd = savings.gpu_usd_per_second(self._settings) * seconds if self._has_begun() else 0.0
+            if usd:
+                self._metrics.add_cost("slm", usd)
+            self._settle(-usd)
+
+    def _settle(self, change_usd: float) -> None:
+        """Show the new net savings. The first time the database tells them, the change included."""
+        if self._net_usd is not None:
+            self._net_usd += change_usd
+        else:
+            try:
+                with self._database.read() as session:
+                    self._net_usd = savings.net(session, self._settings)
+            except DatabaseDown:
+                return  # asked again with the next change
+        self._metrics.show_savings(self._net_usd)
+
+    def _has_begun(self) -> bool:
+        if not self._settings.slm_gpu_usd_per_hour:
+            return False
+        try:
+            with self._database.read() as session:
+                return first_promoted_at(session) is not None
+        except DatabaseDown:
+            return False
 
 
 def run_shipper(settings: Settings) -> None:
     """Ship until SIGTERM, then once more."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    threading.Thread(target=_purge, args=(settings, stop), name="purge", daemon=True).start()
-    make_shipper(settings, Metrics()).run(stop)
-
-
-def _purge(settings: Settings, stop: threading.Event) -> None:
-    """Delete what is older than the retention allows, a bounded number at a time."""
     database = Database(settings.database)
-    while not stop.wait(PURGE_EVERY_SECONDS):
-        try:
-            while purge_once(database, settings.retention_days):
-                time.sleep(0.1)
-        except DatabaseDown as error:
-            log.warning("purge.failed", error=str(error))
+    account = Account(Metrics(), database, settings)
+    shipper = Shipper(
+        settings.spool_dir,
+        database,
+        Cipher.open(settings.data_dir),
+        read_facts=ledger_for(settings).read_facts,
+        on_shipped=account.add,
+    )
+    threading.Thread(target=_keep_house, args=(settings, database, account, stop), name="house", daemon=True).start()
+    shipper.run(stop)
+
+
+def _keep_house(settings: Settings, database: Database, account: Account, stop: threading.Event) -> None:
+    """What time brings: the GPUs' rent, and calls that are too old to be kept."""
+    charged_at = time.monotonic()
+    purge_at = charged_at + PURGE_EVERY_SECONDS
+    while not stop.wait(GPU_EVERY_SECONDS):
+        now = time.monotonic()
+        account.pass_time(now - charged_at)
+        charged_at = now
+        if now >= purge_at:
+            purge_at = now + PURGE_EVERY_SECONDS
+            try:
+                while purge_once(database, settings.retention_days) and not stop.wait(0.1):
+                    pass
+            except DatabaseDown as error:
+                log.warning("purge.failed", error=str(error))
 
 
 def purge_once(database: Database, days: int, limit: int = 5000) -> bool:

@@ -1,4 +1,4 @@
-"""The data plane's HTTP client: pools, timeouts, error mapping. aiohttp, at a tenth of httpx's CPU under concurrency."""
+"""The data plane's HTTP client: pools, timeouts, errors. aiohttp, at a tenth of httpx's CPU under concurrency."""
 
 from __future__ import annotations
 

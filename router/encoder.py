@@ -91,6 +91,8 @@ class TransformerEncoder:
     def _load(self) -> None:
         import torch
 
+        # One text is too little to share out: on two busy cores, two threads wait for each other 20 times as long.
+        torch.set_num_threads(1)
         model = load_sentence_transformer(self.source)
         self._tokenizer = fast_tokenizer(model)
         self._tokenizer.enable_truncation(self._max_tokens)

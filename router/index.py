@@ -22,6 +22,7 @@ class ExemplarIndex:
         import faiss  # 40 MB: only in workers that check payloads
 
         self.exemplars = exemplars
+        faiss.omp_set_num_threads(1)  # one query is too little to share out
         dimensions = exemplars.shape[1]
         self._index: faiss.Index
         if len(exemplars) > _GRAPH_FROM:

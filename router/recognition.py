@@ -1,7 +1,7 @@
 """A new call → the task whose skeleton it has, or unknown. Signature and skeleton only: no embedding, no model.
 
-Each learned *profile* (a variant of a task) is a set of weighted tokens. A call is scored against all of them at once: for
-every message, one cached vector says how much of each profile it covers. What a call's system prompt has *beyond* a
+Each learned *profile* (a variant of a task) is a set of weighted tokens. A call is scored against all of them at once:
+for every message, one cached vector says how much of each profile it covers. What a call's system prompt has *beyond* a
 profile counts against it, unless that profile's own calls carry as much: a longer, different prompt that happens to
 quote a known one is another task.
 """

@@ -1,9 +1,9 @@
 """The alphabet of skeletons: which messages are read, and the masked lines that they fall into.
 
-Agent prompts are templates. A template's own text comes back line by line, letter by letter, in every conversation; what
-is filled into it does not. So a message is cut into *segments* (lines; long lines into sentences), numbers and ids are
-masked, and a segment of six or more words also counts by its first and by its last four words: a name inside a line then
-hides only the whole line, not its two ends.
+Agent prompts are templates. A template's own text comes back line by line, letter by letter, in every conversation;
+what is filled into it does not. So a message is cut into *segments* (lines; long lines into sentences), numbers and ids
+are masked, and a segment of six or more words also counts by its first and by its last four words: a name inside a line
+then hides only the whole line, not its two ends.
 
 History between the first user message and the last assistant turn is not read: it is payload, and it grows.
 """

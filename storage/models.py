@@ -73,6 +73,7 @@ class Call(Base):
     error_code: Mapped[str | None]
     cost_usd: Mapped[float | None]
     counterfactual_usd: Mapped[float | None]
+    wasted_usd: Mapped[float]
     request_body: Mapped[bytes | None] = mapped_column(deferred=True)
     response_body: Mapped[bytes | None] = mapped_column(deferred=True)
 

@@ -96,3 +96,4 @@ class CallFacts(msgspec.Struct, frozen=True, kw_only=True):
     error_code: str | None = None
     cost_usd: float | None = None
     counterfactual_usd: float | None = None  # what the requested model would have cost, for calls an SLM served
+    wasted_usd: float = 0.0  # SLM answers that were not served

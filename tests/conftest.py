@@ -1,7 +1,233 @@
-"""What every test may use."""
+"""What every test may use: the product as a real process, a simulated LLM on a real socket, and the recorded data."""
 
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+import psutil
+import pytest
 from hypothesis import HealthCheck, settings
+
+from proxy.replay.upstream import ReplayUpstream
 
 # These machines are slow and have noisy neighbours: examples count, seconds don't.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
+
+ADMIN_TOKEN = "test-admin-token"
+GREETING = "Hello! How can I help you?"  # 8 tokens of o200k_base
+PATIENCE_SECONDS = 30.0
+_HERE = Path(__file__).resolve().parent
+_SERVES = re.compile(r"serves (http://\S+)/v1")
+
+
+def wait_for(true: Callable[[], object], seconds: float = PATIENCE_SECONDS) -> None:
+    """Ask until it is so.
+
+    Raises:
+        TimeoutError: it never was.
+    """
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"it did not come true in {seconds} s")
+        time.sleep(0.05)
+
+
+class Proxy:
+    """A running `understudy serve`.
+
+    Attributes:
+        root: base URL of everything.
+        base_url: what a client is pointed at, ending in `/v1`.
+        data_dir: its data directory.
+        process: the supervisor.
+        errors: the file that its standard error goes to.
+    """
+
+    def __init__(self, process: subprocess.Popen[str], data_dir: Path, errors: Path) -> None:
+        self.process = process
+        self.data_dir = data_dir
+        self.errors = errors
+        self.root = self._announced()
+        self.base_url = f"{self.root}/v1"
+
+    def _announced(self) -> str:
+        """The URL that it prints when every worker serves."""
+        lines: queue.Queue[str] = queue.Queue()
+
+        def read() -> None:
+            assert self.process.stdout is not None
+            with contextlib.suppress(ValueError):  # closed by `stop`
+                for line in self.process.stdout:
+                    lines.put(line)
+            lines.put("")
+
+        threading.Thread(target=read, daemon=True).start()
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            with contextlib.suppress(queue.Empty):
+                line = lines.get(timeout=0.5)
+                if matched := _SERVES.search(line):
+                    return matched[1]
+                if not line:
+                    break
+        self.stop()
+        raise AssertionError(f"understudy serve did not start: {self.errors.read_text()[-3000:]}")
+
+    def admin(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        """Call the admin API, below `/admin/v1`."""
+        headers = {"authorization": f"Bearer {ADMIN_TOKEN}"}
+        return httpx.request(method, f"{self.root}/admin/v1{path}", headers=headers, timeout=30, **arguments)
+
+    def logged(self) -> int:
+        """How many calls are in the database."""
+        total: int = self.admin("GET", "/calls?limit=1").json()["total"]
+        return total
+
+    def metric(self, sample: str) -> float:
+        """A metric's value; 0 where it isn't there. `understudy_calls_total{endpoint="chat",…}`, labels sorted."""
+        for line in httpx.get(f"{self.root}/metrics").text.splitlines():
+            name, _, value = line.rpartition(" ")
+            if name == sample:
+                return float(value)
+        return 0.0
+
+    def children(self, kind: str) -> list[psutil.Process]:
+        """Its `worker` processes, or its `shipper`, oldest first."""
+        children = psutil.Process(self.process.pid).children()
+        shippers = [child for child in children if _nice(child) == 19]
+        trackers = [child for child in children if "resource_tracker" in " ".join(child.cmdline())]
+        found = shippers if kind == "shipper" else [c for c in children if c not in shippers and c not in trackers]
+        return sorted(found, key=lambda child: child.create_time())
+
+    def stop(self, seconds: float = PATIENCE_SECONDS) -> int:
+        """SIGTERM, and wait for the end; returns its exit status."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            status = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+        assert self.process.stdout is not None
+        return status
+
+    def kill(self) -> None:
+        """SIGKILL to the supervisor and all its children, as a machine that loses power."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            tree = psutil.Process(self.process.pid)
+            for process in [tree, *tree.children(recursive=True)]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+        self.process.wait(10)
+
+
+def _nice(process: psutil.Process) -> int:
+    try:
+        return int(process.nice())
+    except psutil.NoSuchProcess:
+        return 0
+
+
+class Serve(Protocol):
+    """Starts the product.
+
+    Args:
+        workers: how many.
+        data_dir: to go on with what an earlier one left; else a fresh one.
+        settings: by their names in lower case, without the prefix.
+    """
+
+    def __call__(self, *, workers: int = 1, data_dir: Path | None = None, **settings: str) -> Proxy: ...
+
+
+@contextmanager
+def running(directory: Path, workers: int = 1, data_dir: Path | None = None, **values: str) -> Iterator[Proxy]:
+    """Run the product as an operator would, until the end of the block.
+
+    Args:
+        directory: holds the data directory, unless another is given, and the output.
+        values: settings, by their names without the prefix, in lower case.
+    """
+    data_dir = data_dir or directory / "data"
+    errors = directory / f"errors-{time.monotonic_ns()}.log"
+    with errors.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "proxy.cli", "serve", "--port", "0", "--workers", str(workers)],
+            env=environment_with(data_dir, **values),
+            stdout=subprocess.PIPE,
+            stderr=file,
+            text=True,
+        )
+    proxy = Proxy(process, data_dir, errors)
+    try:
+        yield proxy
+    finally:
+        proxy.stop()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def environment_with(data_dir: Path, **values: str) -> dict[str, str]:
+    """This process' environment with only the given settings of the product."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("UNDERSTUDY_")}
+    own = {"UNDERSTUDY_DATA_DIR": str(data_dir), "UNDERSTUDY_ADMIN_TOKEN": ADMIN_TOKEN, "HF_HUB_OFFLINE": "1"}
+    return inherited | own | {f"UNDERSTUDY_{name.upper()}": value for name, value in values.items()}
+
+
+def understudy(*arguments: str, data_dir: Path, **values: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the product."""
+    return subprocess.run(
+        [sys.executable, "-m", "proxy.cli", *arguments],
+        env=environment_with(data_dir, **values),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Start the product, with settings of the test's own; all are stopped at its end."""
+    with ExitStack() as started:
+
+        def start(*, workers: int = 1, data_dir: Path | None = None, **settings: str) -> Proxy:
+            return started.enter_context(running(tmp_path, workers, data_dir, **settings))
+
+        yield start
+
+
+def answer_to_everything(request: dict[str, Any]) -> str:
+    """The simulated LLM's answer where a test does not care which."""
+    return GREETING
+
+
+@pytest.fixture
+def upstream() -> Iterator[ReplayUpstream]:
+    """A simulated LLM that answers everything."""
+    server = ReplayUpstream(answerer=answer_to_everything)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real recorded calls, where they are at hand."""
+    found = _HERE.parent.parent / "shared" / "data"
+    if not found.is_dir():
+        pytest.skip("needs ../shared/data, which is not here")
+    return found

@@ -1,23 +1,24 @@
-"""The `understudy` command, a module per command. Errors are one line and an exit status; tables fit 80 columns."""
+"""The `understudy` command, a module per command. Errors are one line and an exit status; tables fit 80 columns.
+
+Nothing is imported before `main` runs: the workers of `understudy serve` come through here when they are spawned, and
+have no use for a command line.
+"""
 
 from __future__ import annotations
 
 import sys
 
-from proxy.cli.main import app
-from proxy.errors import UnderstudyError
-from storage.errors import StorageError
-
 
 def main() -> None:
     """The entry point."""
+    from proxy.cli.main import app
+    from proxy.errors import UnderstudyError
+    from storage.errors import StorageError
+
     try:
-        app(standalone_mode=True)
-    except (UnderstudyError, StorageError) as error:
-        sys.stderr.write(f"understudy: {error}\n")
-        sys.exit(1)
+        app()
     except BrokenPipeError:
         sys.exit(0)
-
-
-__all__ = ["main"]
+    except (UnderstudyError, StorageError, OSError) as error:
+        sys.stderr.write(f"understudy: {error}\n")
+        sys.exit(1)

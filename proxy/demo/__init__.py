@@ -1,1 +1,1 @@
-"""What `make demo` runs: agents, a simulated LLM, a small model trained on the spot, and the real proxy between them."""
+"""What `make demo` runs: agents, a simulated LLM, a small model trained on the spot, and the real proxy."""

@@ -1,7 +1,7 @@
 """The demo: agents → proxy → LLM; the log; a task learned; a small model trained, promoted, serving.
 
-What is simulated is said where it is shown: the LLM's server and the triage agent. The proxy, the log, the discovery, the
-small model, its vLLM and the official OpenAI client are the real ones.
+What is simulated is said where it is shown: the LLM's server and the triage agent. The proxy, the log, the discovery,
+the small model, its vLLM and the official OpenAI client are the real ones.
 """
 
 from __future__ import annotations

@@ -32,6 +32,8 @@ from router.snapshot import Cluster, Snapshot
 MAX_ANSWERS = 5000
 #: Payloads per skeleton that are embedded: at 7 to 17 ms each, the most expensive part of a run with many skeletons.
 MAX_PAYLOADS = 256
+#: The same where a skeleton may be several tasks.
+MAX_SPLIT_PAYLOADS = 1500
 EXAMPLES = 5
 SKELETON_LINES = 40
 
@@ -175,47 +177,38 @@ class _Payloads:
         return cluster, task_of, models
 
     def _learn_task(self, task: int, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], PayloadModel | None]:
-        parts = np.zeros(len(rows), dtype=np.int64)
+        """The part of each of a task's calls (all 0 unless it is split), and its payload level."""
+        one = np.zeros(len(rows), dtype=np.int64)
         if self._static is None:
-            return parts, None
-        thin = self.thin[task]
-        chosen = np.arange(len(rows)) if thin else self._spread(rows)
-        texts = [self._payload(self._features[rows[place]]) for place in chosen.tolist()]
-        groups = [self._conversations[rows[place]] for place in chosen.tolist()]
-        if thin:
-            parts = split(self._static.encode(texts), groups, thin=True)
+            return one, None
+        splits = self.thin[task] and self._encoder is not None
+        sample = self._spread(rows, MAX_SPLIT_PAYLOADS if splits else MAX_PAYLOADS)
+        texts = [self._payload(self._features[row]) for row in sample.tolist()]
+        groups = [self._conversations[row] for row in sample.tolist()]
+        parts = np.zeros(len(sample), dtype=np.int64)
+        if splits and self._encoder is not None:
+            parts = split(self._encoder.encode(texts), groups)
         count = int(parts.max(initial=0)) + 1
-        numbers = [str(number) for number in range(count)]
-        keep = self._bounded(parts) if thin else np.arange(len(chosen))
-        sample = Payloads(
-            [texts[place] for place in keep.tolist()],
-            parts[keep] if thin else np.zeros(len(keep), dtype=np.int64),
-            [groups[place] for place in keep.tolist()],
+        model = fit_payloads(
+            [str(part) for part in range(count)], Payloads(texts, parts, groups), self._static, self._encoder
         )
-        model = fit_payloads(numbers, sample, self._static, self._encoder)
-        if model is None and count > 1:  # too little to tell the parts apart by: one task after all
-            return np.zeros(len(rows), dtype=np.int64), None
-        return parts, model
+        if model is None or count == 1:
+            return one, model
+        rest = self._static.encode([self._payload(self._features[row]) for row in rows.tolist()])
+        return model.static.read(rest).top, model
 
     def _payload(self, features: CallFeatures) -> str:
         return payload_segments(self._profiles, self._profiles.recognise(features).variant, features)
 
-    def _spread(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """At most 256 of a task's calls, of as many conversations as there are."""
-        order = np.random.default_rng(0).permutation(len(rows)).tolist()
+    def _spread(self, rows: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+        """At most `limit` of the rows, of as many conversations as there are."""
         turn: Counter[str] = Counter()
-        ranked = []
-        for place in order:
-            conversation = self._conversations[rows[place]]
-            ranked.append((turn[conversation], place))
-            turn[conversation] += 1
+        ranked: list[tuple[int, int]] = []
+        for row in np.random.default_rng(0).permutation(rows).tolist():
+            ranked.append((turn[self._conversations[row]], row))
+            turn[self._conversations[row]] += 1
         ranked.sort(key=lambda each: each[0])
-        return np.sort(np.array([place for _, place in ranked[:MAX_PAYLOADS]], dtype=np.int64))
-
-    def _bounded(self, parts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """At most 256 calls of each part."""
-        order = np.random.default_rng(0).permutation(len(parts))
-        return np.sort(np.concatenate([order[parts[order] == part][:MAX_PAYLOADS] for part in np.unique(parts)]))
+        return np.sort(np.array([row for _, row in ranked[:limit]], dtype=np.int64))
 
 
 def _contract(calls: Sequence[LoggedCall], conversations: Sequence[str]) -> OutputContract:

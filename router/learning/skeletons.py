@@ -20,6 +20,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,7 +155,7 @@ def _heads(tokens: Sequence[Tokens], conversations: Sequence[str]) -> list[Set]:
     for chain, conversation in zip(chains, conversations, strict=True):
         for prefix in chain:
             support[prefix].add(conversation)
-        for parent, child in zip(chain, chain[1:], strict=False):
+        for parent, child in pairwise(chain):
             children[parent].add(child)
 
     def recurs(node: str) -> bool:

@@ -267,7 +267,10 @@ def delete_older_than(session: WriteSession, days: int, limit: int = 5000) -> in
 
 @dataclass(frozen=True)
 class Totals:
-    """Sums over calls: of one cluster, or of those in none (`cluster_id` None)."""
+    """Sums over the calls that share a key: one cluster's, say, or those in none (`key` None).
+
+    Money is summed over the calls whose model has a known price; `unpriced` counts the others.
+    """
 
     key: str | None
     calls: int
@@ -277,6 +280,8 @@ class Totals:
     cost_usd: float
     slm_cost_usd: float
     counterfactual_usd: float
+    wasted_usd: float
+    mean_duration_ms: float
     unpriced: int
 
 
@@ -300,6 +305,8 @@ def totals(
         func.coalesce(func.sum(Call.cost_usd), 0.0),
         func.coalesce(func.sum(Call.cost_usd).filter(slm), 0.0),
         func.coalesce(func.sum(Call.counterfactual_usd), 0.0),
+        func.coalesce(func.sum(Call.wasted_usd), 0.0),
+        func.coalesce(func.avg(Call.duration_ms), 0.0),
         func.count().filter(Call.cost_usd.is_(None), Call.endpoint.in_(("chat", "responses", "completions"))),
     ).group_by(column)
     if since is not None:

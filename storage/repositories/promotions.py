@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from storage.database import ReadSession, WriteSession
 from storage.errors import NotFound
@@ -21,6 +21,12 @@ def history(session: ReadSession, cluster_id: str) -> list[PromotionRow]:
     """All promotions of a cluster, newest first."""
     query = select(PromotionRow).where(PromotionRow.cluster_id == cluster_id)
     return list(session.scalars(query.order_by(PromotionRow.promotion_id.desc())))
+
+
+def first_promoted_at(session: ReadSession) -> datetime | None:
+    """When the first of all promotions was made; None when there was none. Aware, UTC."""
+    first: datetime | None = session.scalar(select(func.min(PromotionRow.created_at)))
+    return first.replace(tzinfo=UTC) if first is not None and first.tzinfo is None else first
 
 
 def promote(session: WriteSession, row: PromotionRow) -> PromotionRow:

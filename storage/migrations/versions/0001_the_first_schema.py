@@ -63,6 +63,7 @@ def upgrade() -> None:
         sa.Column("error_code", sa.String(), nullable=True),
         sa.Column("cost_usd", sa.Double(), nullable=True),
         sa.Column("counterfactual_usd", sa.Double(), nullable=True),
+        sa.Column("wasted_usd", sa.Double(), nullable=False),
         sa.Column("request_body", sa.LargeBinary(), nullable=True),
         sa.Column("response_body", sa.LargeBinary(), nullable=True),
         sa.PrimaryKeyConstraint("call_id", name=op.f("pk_calls")),

@@ -57,7 +57,7 @@ LABELS = ["yes", "no", "maybe"]
         (["a long answer " * 9, "another one " * 9] * 20, ContractKind.TEXT),
         (['{"a": 1}', '{"a": 2}'] * 10, ContractKind.JSON),
         (['[1]', '["x"]'] * 10, ContractKind.JSON),
-        (['{"a": 1}', "sorry"] * 10, ContractKind.TEXT),
+        ([f'{{"a": {n}}}' for n in range(10)] + ["sorry"] * 10, ContractKind.TEXT),
         (["true", "false"] * 20, ContractKind.LABEL),
         (["```json\n{}\n```"] * 20, ContractKind.TEXT),
         ([], ContractKind.TEXT),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import adjusted_rand_score
 
 from router.encoder import StaticEncoder, TransformerEncoder
 from router.learning.payloads import Payloads, fit_payloads, split
@@ -34,38 +35,32 @@ def own(texts: list[str]) -> list[str]:
 
 
 @needs_data
-def test_a_thin_skeleton_of_several_tasks_is_split(clinc: dict[str, list[str]], static: StaticEncoder) -> None:
-    texts = [text for intent in INTENTS for text in clinc[intent][:80]]
-    truth = np.repeat(np.arange(len(INTENTS)), 80)
-    parts = split(static.encode(texts), own(texts), thin=True)
-    assert parts.max() >= 2
-    pure = sum(np.bincount(truth[parts == part]).max() for part in range(parts.max() + 1))
-    assert pure / len(texts) >= 0.9 or parts.max() + 1 < len(INTENTS)
+def test_a_mixture_of_tasks_is_split(clinc: dict[str, list[str]], encoder: TransformerEncoder) -> None:
+    texts = [text for intent in INTENTS for text in clinc[intent][:40]]
+    truth = np.repeat(np.arange(len(INTENTS)), 40)
+    parts = split(encoder.encode(texts), own(texts))
+    assert parts.max() + 1 >= 4
+    assert adjusted_rand_score(truth, parts) >= 0.75
 
 
 @needs_data
-def test_a_skeleton_that_says_what_to_do_is_never_split(clinc: dict[str, list[str]], static: StaticEncoder) -> None:
-    texts = [text for intent in INTENTS for text in clinc[intent][:80]]
-    assert not split(static.encode(texts), own(texts), thin=False).any()
+@pytest.mark.parametrize("intent", INTENTS[:3])
+def test_one_task_is_not_split(clinc: dict[str, list[str]], encoder: TransformerEncoder, intent: str) -> None:
+    texts = clinc[intent][:80]
+    assert not split(encoder.encode(texts), own(texts)).any()
 
 
-@needs_data
-@pytest.mark.parametrize("intent", INTENTS)
-def test_one_task_is_not_split(clinc: dict[str, list[str]], static: StaticEncoder, intent: str) -> None:
-    texts = clinc[intent][:100]
-    assert not split(static.encode(texts), own(texts), thin=True).any()
-
-
-def test_a_parametrised_task_is_not_split(static: StaticEncoder) -> None:
+def test_a_parametrised_task_is_not_split(encoder: TransformerEncoder) -> None:
     cities = ("Paris", "Rome", "Oslo", "Lima", "Cairo", "Delhi", "Quito", "Accra")
-    texts = [f"What is the weather like in {cities[n % 8]} on day {n}?" for n in range(160)]
-    assert not split(static.encode(texts), own(texts), thin=True).any()
+    texts = [f"What is the weather like in {cities[n % 8]} on day {n}?" for n in range(120)]
+    assert not split(encoder.encode(texts), own(texts)).any()
 
 
-def test_few_calls_and_few_conversations_are_not_split(static: StaticEncoder) -> None:
-    texts = ["Set an alarm for six.", "Translate this into French."] * 40
-    assert not split(static.encode(texts), own(texts), thin=True).any()
-    assert not split(static.encode(texts[:20]), own(texts[:20]), thin=True).any()
+def test_few_conversations_are_not_split(encoder: TransformerEncoder) -> None:
+    rows = encoder.encode(["Set an alarm for six.", "Translate this into French."] * 40)
+    assert split(rows, [str(place) for place in range(80)]).any()
+    assert not split(rows, [str(place % 8) for place in range(80)]).any()
+    assert not split(rows[:20], [str(place) for place in range(20)]).any()
 
 
 @needs_data
@@ -91,7 +86,7 @@ def test_learns_without_a_transformer(static: StaticEncoder) -> None:
     model = fit_payloads(("c-1",), Payloads(texts, np.zeros(32, np.int64), own(texts)), static, None)
     assert model is not None
     assert model.full is None
-    assert model.glance(static.encode(["Cancel order 77 of the stool"])).fits is True
+    assert model.glance(static.encode(["Cancel order 77 of the chair"])).fits is True
     assert model.glance(static.encode(["proof of the Riemann hypothesis"])).fits is False
 
 

@@ -1,0 +1,23 @@
+"""`understudy learn`."""
+
+from __future__ import annotations
+
+from proxy.cli.terminal import console, open_log
+from proxy.settings import load_settings
+
+
+def learn() -> None:
+    """Discover the recurring tasks in the call log and put them in force. Example: understudy learn"""
+    from proxy.learning import learn_from_log
+    from storage.artifacts import ArtifactStore
+
+    settings = load_settings()
+    database, cipher = open_log(settings)
+    artifacts = ArtifactStore(settings.artifacts_dir)
+    with console.status("reading the log") as status:
+        found = learn_from_log(database, cipher, artifacts, status.update, settings.encoder)
+    console.print(
+        f"{found.calls} calls, {found.clusters} tasks, {found.unassigned} calls in none; "
+        f"snapshot {found.snapshot_id} is in force",
+        soft_wrap=True,
+    )

@@ -1,0 +1,54 @@
+"""`understudy replay`."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from proxy.cli.terminal import console
+from proxy.errors import BadRequest, UnderstudyError
+
+
+def replay(
+    file: Annotated[Path, typer.Argument(help="Recorded calls, JSON lines, gzipped or not.")],
+    base_url: Annotated[str | None, typer.Option(help="The proxy, ending in /v1.")] = None,
+    upstream_only: Annotated[bool, typer.Option(help="Serve the recorded answers as an upstream instead.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="With --upstream-only.")] = 8001,
+    latency: Annotated[float, typer.Option(min=0, help="With --upstream-only: seconds before an answer.")] = 0.0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Send only so many calls.")] = None,
+    api_key: Annotated[str, typer.Option(help="Sent as the client's key.")] = "replay",
+) -> None:
+    """Send recorded calls to a proxy with the official client.
+
+    Example: understudy replay calls.jsonl --base-url http://127.0.0.1:8000/v1
+    """
+    from proxy.replay.client import replay as send
+    from proxy.replay.recordings import read_recordings
+    from proxy.replay.upstream import ReplayUpstream
+
+    if base_url is None and not upstream_only:
+        raise BadRequest("where to? give --base-url http://host:port/v1, or --upstream-only")
+    recordings = list(islice(read_recordings(file), limit))
+    if base_url is None:
+        upstream = ReplayUpstream(recordings, latency_seconds=latency)
+
+        def announce(url: str) -> None:
+            console.print(f"{len(recordings)} recorded answers are served at {url}")
+
+        try:
+            asyncio.run(upstream.run(port, announce))
+        except OSError as error:
+            raise UnderstudyError(f"can't listen on 127.0.0.1:{port}: {error.strerror}") from error
+        except KeyboardInterrupt:
+            pass
+        return
+    tally = asyncio.run(send([recording.request for recording in recordings], base_url, api_key))
+    console.print(f"{tally.sent} calls in {tally.seconds:.1f} s, {tally.failed} failed {dict(tally.errors) or ''}")
+    for server, count in tally.served_by.most_common():
+        console.print(f"  {server:<4} {count}")
+    if tally.sent and tally.failed == tally.sent:
+        raise typer.Exit(1)

@@ -1,0 +1,52 @@
+"""Every error outside the relay in OpenAI's shape, whoever raised it."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from proxy.errors import NoSuchThing, ServiceUnavailable, UnderstudyError, error_body
+from storage.errors import DatabaseDown, NotFound
+
+_TYPES = {401: "authentication_error", 403: "permission_error"}
+
+
+def shape_errors(app: FastAPI) -> None:
+    """Register the handlers."""
+
+    @app.exception_handler(UnderstudyError)
+    def _own(request: Request, error: UnderstudyError) -> Response:
+        return _response(error)
+
+    @app.exception_handler(DatabaseDown)
+    def _database(request: Request, error: DatabaseDown) -> Response:
+        return _response(ServiceUnavailable(f"{error}; calls are served and logged all the same"))
+
+    @app.exception_handler(NotFound)
+    def _not_found(request: Request, error: NotFound) -> Response:
+        return _response(NoSuchThing(str(error)))
+
+    @app.exception_handler(RequestValidationError)
+    def _invalid(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:]) or "body"
+        body = error_body(f"{where}: {first['msg']}", "invalid_request_error", "invalid_request", where)
+        return Response(body, 400, media_type="application/json")
+
+    @app.exception_handler(HTTPException)
+    def _http(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 404:
+            return _response(NoSuchThing(f"there is nothing at {request.method} {request.url.path}"))
+        kind = _TYPES.get(error.status_code, "invalid_request_error")
+        body = error_body(str(error.detail), kind, f"http_{error.status_code}")
+        return Response(body, error.status_code, error.headers, media_type="application/json")
+
+    @app.exception_handler(Exception)
+    def _unexpected(request: Request, error: Exception) -> Response:
+        return _response(UnderstudyError("something went wrong in the proxy; its log says what"))
+
+
+def _response(error: UnderstudyError) -> Response:
+    return Response(error.body(), error.status, media_type="application/json")

@@ -1,0 +1,198 @@
+"""What the admin API takes and gives. Answers are documented here, in OpenAPI, and nowhere else."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from router.promotion import Stage
+
+Item = TypeVar("Item")
+
+
+class PromotionWish(BaseModel):
+    """Body of a promotion."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str = Field(min_length=1, description="model or adapter, as its server knows it")
+    stage: Literal["shadow", "canary", "live"]
+    share: float | None = Field(None, ge=0, le=1, description="of the calls that a canary serves; 0.1 when left out")
+    slm: str | None = Field(None, description="server name in UNDERSTUDY_SLM_URL; needed where there are several")
+    adapter: str | None = Field(None, description="LoRA adapter's path, as the SLM server sees it")
+    force: bool = Field(False, description="without a certificate; needs a reason and the admin role")
+    reason: str | None = None
+
+
+class ModelEntry(BaseModel):
+    """A registered SLM."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, description="as its server knows it")
+    slm: str = Field(description="server name in UNDERSTUDY_SLM_URL")
+    adapter: str | None = Field(None, description="LoRA adapter's path, as the SLM server sees it")
+    base: str | None = Field(None, description="model that the adapter sits on")
+    max_context_tokens: int | None = Field(None, gt=0, description="prompt and answer together")
+
+
+class PromotionShown(BaseModel):
+    """A promotion in force, or the one that has just ended (`retired`)."""
+
+    cluster_id: str
+    model: str
+    stage: Stage
+    share: float
+    slm: str
+    adapter: str | None
+    max_context_tokens: int | None
+    version: int
+
+
+class PastPromotion(BaseModel):
+    """A line of a cluster's history."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    model: str
+    stage: Stage
+    share: float
+    slm: str
+    adapter: str | None
+    forced: bool
+    reason: str | None
+    actor: str
+    created_at: datetime
+    ended_at: datetime | None
+    ended_by: str | None
+
+
+class Shares(BaseModel):
+    """Parts of the whole log, in [0, 1]."""
+
+    calls: float
+    tokens: float
+    cost: float
+
+
+class Cluster(BaseModel):
+    """A discovered task."""
+
+    id: str
+    label: str
+    contract: dict[str, Any] = Field(description="the form of its answers")
+    calls: int
+    slm_calls: int
+    tokens: int
+    cost_usd: float
+    share: Shares
+    stage: Stage | None = Field(description="None: the LLM answers")
+    promotion: PromotionShown | None
+    candidates: list[ModelEntry] = Field(description="registered SLMs that it could be promoted to")
+
+
+class MissingProof(BaseModel):
+    """What a promotion without `force` lacks."""
+
+    certificate: None
+    missing: list[str] = Field(description="figures that a certificate would hold")
+    required: dict[str, float] = Field(description="`risk` and `confidence` that it would have to reach")
+
+
+class ClusterDetails(Cluster):
+    """A discovered task, with what it was recognised by and what became of it."""
+
+    skeleton: str
+    examples: list[Any]
+    promotions: list[PastPromotion] = Field(description="newest first")
+    certificate: None
+    missing_proof: MissingProof
+
+
+class ServerShown(BaseModel):
+    """What an SLM server says of itself."""
+
+    up: bool
+    models: list[dict[str, Any]] = []
+    error: str | None = None
+
+
+class SavedOn(BaseModel):
+    """Sums over the calls of one cluster, model, agent or day (`key`; None for those that have none)."""
+
+    key: str | None
+    calls: int
+    slm_calls: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float
+    slm_cost_usd: float
+    wasted_usd: float
+    counterfactual_usd: float
+    mean_duration_ms: float | None
+    unpriced: int
+    savings_usd: float
+
+
+class SavedInAll(BaseModel):
+    """The sums of all rows, and what belongs to none of them."""
+
+    calls: int
+    slm_calls: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float
+    slm_cost_usd: float
+    wasted_usd: float
+    counterfactual_usd: float
+    gpu_usd: float = Field(description="the SLM servers' time, busy or idle, since the first promotion")
+    savings_usd: float = Field(description="counterfactual − SLM cost − wasted − GPU; negative where it did not pay")
+
+
+class Savings(BaseModel):
+    """Money, calls, tokens and latency; signed and net."""
+
+    by: str
+    data: list[SavedOn]
+    total: SavedInAll
+    unpriced_calls: int = Field(description="calls whose model has no known price; they are in no sum of money")
+
+
+class AuditEntry(BaseModel):
+    """Who did what."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    details: dict[str, Any]
+
+
+class ListOf(BaseModel, Generic[Item]):
+    """A list, in the shape that OpenAI's have."""
+
+    object: Literal["list"] = "list"
+    data: list[Item]
+
+
+class Models(ListOf[ModelEntry]):
+    """Registered SLMs, and what each SLM server has."""
+
+    servers: dict[str, ServerShown]
+
+
+class Calls(ListOf[dict[str, Any]]):
+    """A page of the log."""
+
+    total: int = Field(description="calls in the log")
+    next: str | None = Field(description="`before` of the following page; None on the last")
+
+
+class Deleted(BaseModel):
+    """How many calls are gone."""
+
+    deleted: int
