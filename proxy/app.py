@@ -17,6 +17,7 @@ from proxy.auth import Gate, admin_token
 from proxy.endpoints import admin, health, page
 from proxy.endpoints.errors import shape_errors
 from proxy.errors import error_body
+from proxy.headers import find
 from proxy.metrics import Metrics
 from proxy.recorder import Recorder
 from proxy.relay import Relay
@@ -110,22 +111,19 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope["type"] == "http" and scope["path"].startswith("/v1/"):
+            if find(scope["headers"], b"upgrade").lower() == b"websocket":
+                await _no_websockets(send)
+                return
             if self._relay is None:
                 self._relay = Relay(self._app.state.understudy)
             await self._relay(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await _no_websockets(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
 
-async def _no_websockets(scope: Scope, receive: Receive, send: Send) -> None:
-    """Realtime sessions are refused in words where the server allows it, else by closing."""
-    await receive()
-    if "websocket.http.response" not in scope.get("extensions", {}):
-        await send({"type": "websocket.close", "code": 1011})
-        return
+async def _no_websockets(send: Send) -> None:
+    """Realtime sessions are refused in words."""
     body = error_body("websockets (realtime) are not relayed", "invalid_request_error", "not_implemented")
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "websocket.http.response.start", "status": 501, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": body})
+    await send({"type": "http.response.start", "status": 501, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
