@@ -30,9 +30,9 @@ _STATIC_UNSURE_SHARE = 0.2
 _STATIC_ALIEN_SHARE = 0.005
 _MARGINS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 
-#: Groups of payloads whose mean cosine is below this are different tasks. Of the 150 intents of CLINC150, mixtures of six
-#: are told apart with an ARI of 0.86 and 2 % of single intents are split; at 0.25, 0.93 and 5 %. The static encoder can't
-#: do this: its cosines are 0.46-0.73 within an intent and 0.36-0.56 between two.
+#: Groups of payloads whose mean cosine is below this are different tasks. Of CLINC150's intents, mixtures of six are
+#: told apart with an ARI of 0.86 and 2 % of single ones are split; at 0.25, 0.93 and 5 %. The static encoder can't do
+#: this: its cosines are 0.46-0.73 within an intent and 0.36-0.56 between two.
 SPLIT_COSINE = 0.2
 #: What may be left over, and the evidence for each part: calling a parametrised task several costs each its own.
 SPLIT_UNCLUSTERED = 0.25
@@ -45,7 +45,7 @@ def split(rows: NDArray[np.float32], conversations: Sequence[str]) -> NDArray[np
     Not asked of other skeletons: where the template says what to do, differing payloads are its parameters.
 
     Args:
-        rows: (N, D) the transformer's embeddings of the payloads, N at most a few thousand: time and memory grow with N².
+        rows: (N, D) the transformer's embeddings of the payloads; time and memory grow with N².
         conversations: N; each part must be found in many of them.
 
     Returns:
