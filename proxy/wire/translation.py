@@ -204,7 +204,10 @@ def _usage(completion: Mapping[str, Any]) -> dict[str, Any] | None:
     given, made = usage.input_tokens or 0, usage.output_tokens or 0
     return {
         "input_tokens": given,
-        "input_tokens_details": {"cached_tokens": usage.cached_input_tokens or 0},
+        "input_tokens_details": {
+            "cached_tokens": usage.cached_input_tokens or 0,
+            "cache_write_tokens": usage.cache_write_tokens or 0,
+        },
         "output_tokens": made,
         "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens or 0},
         "total_tokens": given + made,
