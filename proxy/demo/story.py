@@ -34,9 +34,9 @@ from proxy.replay.client import Tally, replay
 from proxy.replay.recordings import Recording, read_recordings
 from proxy.replay.upstream import ReplayUpstream
 
-TRIAGE_LEARNED, TRIAGE_SERVED = 700, 200
-RECORDED = 400
-BASE_STEPS, ADAPTER_STEPS = 250, 450
+TRIAGE_LEARNED, TRIAGE_SERVED = 600, 200
+RECORDED = 300
+BASE_STEPS, ADAPTER_STEPS = 200, 300
 START_SECONDS = 180.0
 LIVE_PAUSE_SECONDS = 2.0
 SAMPLE = Path(__file__).parent / "sample.jsonl"

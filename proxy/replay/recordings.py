@@ -1,14 +1,22 @@
-"""Recorded calls: `{"request", "response"}` a row, or with `sse` for exact streams; JSON lines or a list, gzipped or not."""
+"""Recorded calls, from JSON lines, gzipped or not: `{"request": …, "response": …}`, or with `sse` for exact streams."""
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
-from proxy.imports.messages import completion
-from proxy.imports.rows import FileBroken, Malformed, Row, Rows, mapping, text
+import orjson
+
+from proxy.errors import UnderstudyError
+
+
+class RecordingBroken(UnderstudyError):
+    """A file that can't be read as recorded calls; the message names the line."""
+
+    code = "recording_broken"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,67 +24,79 @@ class Recording:
     """One recorded call.
 
     Attributes:
-        endpoint: `chat`, `responses`, `completions` or `anthropic`.
-        response: the answer's value; a bare assistant message has been made a completion.
+        endpoint: `chat` or `responses`.
+        response: a completion or a response; a bare assistant message has been made one.
         sse: the stream's exact bytes, where it was recorded as one.
-        conversation: what the recording says it belongs to; empty where it doesn't say.
+        line: in its file, from 1.
     """
 
     endpoint: str
     request: dict[str, Any]
     response: dict[str, Any]
-    status: int = 200
-    sse: bytes | None = None
-    conversation: str = ""
+    status: int
+    sse: bytes | None
+    line: int
+
+
+def lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines that aren't blank.
+
+    Raises:
+        RecordingBroken: the file can't be read.
+    """
+    try:
+        with _open(path) as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield number, line
+    except (OSError, EOFError) as error:
+        raise RecordingBroken(f"{path}: can't be read: {error}") from error
+
+
+def _open(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
 def read_recordings(path: Path) -> Iterator[Recording]:
-    """Read a file of recorded calls; calls whose answer is null are passed over.
+    """Read a file of recorded calls; rows without a request are an error.
 
     Raises:
-        FileBroken: naming the line and what is wrong with it.
+        RecordingBroken: naming the line and what is wrong with it.
     """
-    rows = Rows(path)
-    try:
-        for row in rows:
-            if row.get("response", row.get("assembled")) is not None or "sse" in row:
-                yield _recording(row)
-            elif "response" not in row:
-                raise Malformed('no "response" object')
-    except Malformed as error:
-        raise FileBroken(f"{path}, {rows.where}: {error}") from error
-
-
-def _recording(row: Row) -> Recording:
-    request, response = row.get("request"), row.get("response", row.get("assembled") or {})
-    if not isinstance(request, dict):
-        raise Malformed('no "request" object')
-    if not isinstance(response, dict):
-        raise Malformed('no "response" object')
-    meta = mapping(row.get("meta"))
-    status, stream = row.get("status", meta.get("status", 200)), row.get("sse")
-    if not isinstance(status, int) or not isinstance(stream, str | None):
-        raise Malformed('"status" is no number, or "sse" no text')
-    return Recording(
-        endpoint=text(row.get("endpoint")) or text(meta.get("endpoint")) or endpoint_of(request),
-        request=request,
-        response=as_completion(response, request),
-        status=status,
-        sse=stream.encode() if stream is not None else None,
-        conversation=text(row.get("session")) or "",
-    )
-
-
-def endpoint_of(request: dict[str, Any]) -> str:
-    """Where a request goes, by its form."""
-    if "messages" in request:
-        return "chat"
-    return "responses" if "input" in request else "completions"
+    for number, line in lines(path):
+        try:
+            row = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            raise RecordingBroken(f"{path}, line {number}: not JSON: {error}") from error
+        request = row.get("request") if isinstance(row, dict) else None
+        if not isinstance(request, dict):
+            raise RecordingBroken(f'{path}, line {number}: no "request" object')
+        response = row.get("response", row.get("assembled"))
+        if not isinstance(response, dict):
+            raise RecordingBroken(f'{path}, line {number}: no "response" object')
+        meta = row.get("meta")
+        meta = meta if isinstance(meta, dict) else {}
+        endpoint = "responses" if "input" in request and "messages" not in request else "chat"
+        sse = row.get("sse")
+        yield Recording(
+            endpoint,
+            request,
+            as_completion(response, request) if endpoint == "chat" else response,
+            int(row.get("status") or meta.get("status") or 200),
+            sse.encode() if isinstance(sse, str) else None,
+            number,
+        )
 
 
 def as_completion(response: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
     """A bare assistant message as the completion around it; anything else as it is."""
-    if "role" not in response or "choices" in response or "type" in response:
+    if "choices" in response or "error" in response or "role" not in response:
         return response
-    model = str(request.get("model") or "recorded")
-    return completion([response], model=model, identity="chatcmpl-recorded")
+    finish = "tool_calls" if response.get("tool_calls") else "stop"
+    return {
+        "id": "chatcmpl-recorded",
+        "object": "chat.completion",
+        "created": 0,
+        "model": str(request.get("model") or "recorded"),
+        "choices": [{"index": 0, "message": response, "logprobs": None, "finish_reason": finish}],
+    }

@@ -1,278 +1,282 @@
-"""A simulated LLM provider: serves recorded or computed answers over HTTP, as well or as badly as it is told to.
+"""A simulated LLM: serves recorded or computed answers over HTTP, and misbehaves on demand as real ones do.
 
-What is simulated is the provider's server, not the answers: those were recorded from real models, or come from a function
-that knows the truth. Everything runs on a real socket. `GET /_stats` counts; `POST /_ctl` changes the behaviour.
+What it simulates is the provider's server; the answers are recorded ones, or come from a function. Faults are asked for
+by request headers (`x-replay-fault: stall`), so that one server plays every part of a test:
+
+    error-429, error-500, error-503   an error in OpenAI's shape, with retry-after
+    reset                             closes before the answer's headers
+    stall                             never sends the headers
+    stall-body                        sends half of the body, then nothing
+    cut                               sends half of the body, then closes
+    error-event                       a stream with an error event inside status 200
+    garbage                           a body that is no JSON
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
+import hashlib
+import itertools
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import orjson
 from aiohttp import web
 
-from proxy.errors import UnderstudyError, error_body
-from proxy.replay.answers import Answerer, Answers, Unmatched
-from proxy.replay.behaviour import Behaviour
-from proxy.replay.provider import Provider, error, json_answer, openai_headers
+from proxy.errors import error_body
 from proxy.replay.recordings import Recording
-from proxy.replay.spelling import spell
-from proxy.wire import sse
+from proxy.wire import chat, responses
 
-Respond = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-DEFAULT_MODEL = "gpt-4o"
-MAX_BODY_BYTES = 256 * 2**20
-_EVENT = re.compile(rb".*?\r?\n\r?\n|.+\Z", re.DOTALL)
-_FOREVER_SECONDS = 3600.0
-_ANSWERING = {
-    "/v1/chat/completions": "chat",
-    "/v1/responses": "responses",
-    "/v1/completions": "completions",
-    "/v1/messages": "anthropic",
-}
+Answerer = Callable[[dict[str, Any]], str | None]
+_NOT_ASKED = frozenset({"stream", "stream_options", "user", "metadata", "model"})
+CHARS_PER_TOKEN = 4
 
 
-class CannotServe(UnderstudyError):
-    """The simulated upstream can't listen where it should."""
-
-    code = "cannot_serve"
+def request_key(request: dict[str, Any]) -> str:
+    """What makes two requests the same: all but how the answer is delivered, and the model's name."""
+    asked = {name: value for name, value in request.items() if name not in _NOT_ASKED}
+    return hashlib.blake2b(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
 
 
 class ReplayUpstream:
-    """The server. `start` runs it in a thread of its own, `run` in the calling task.
-
-    Attributes:
-        base_url: ends in `/v1`; empty before it serves.
-        answerer: asked first; may be exchanged while it serves.
-        stats: `calls`, `running`, `finished` and `cancelled` (the client left before the end), since the start.
-        last: the last request: `method`, `path` (with the query), `headers` (names in lower case), `body`.
-    """
+    """The server. `start` runs it in a thread of its own, `run` in this one."""
 
     def __init__(
         self,
         recordings: Iterable[Recording] = (),
         answerer: Answerer | None = None,
         *,
-        unmatched: Unmatched = Unmatched.ERROR,
         latency_seconds: float = 0.0,
         token_seconds: float = 0.0,
     ) -> None:
         """
         Args:
             recordings: several answers to one request take turns.
-            answerer: asked first; None from it means that the request isn't its business.
-            unmatched: what becomes of requests that nobody knows.
+            answerer: asked first; None from it means that the request isn't its.
             latency_seconds: before the headers.
             token_seconds: between two events of a stream.
         """
+        self.answerer = answerer
+        self.latency_seconds = latency_seconds
+        self.token_seconds = token_seconds
         self.stats: Counter[str] = Counter()
         self.last: dict[str, Any] = {}
-        self.base_url = ""
-        self._answers = Answers(recordings, answerer, unmatched)
-        self._provider = Provider(lambda: self._answers.models | {DEFAULT_MODEL})
-        self._usual = Behaviour(latency_seconds=latency_seconds, token_seconds=token_seconds)
-        self._for_now: tuple[Behaviour, int] | None = None
+        self._recorded: dict[str, list[Recording]] = {}
+        for recording in recordings:
+            self._recorded.setdefault(request_key(recording.request), []).append(recording)
+        self._turns = {key: itertools.cycle(found) for key, found in self._recorded.items()}
+        self._files: dict[str, bytes] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
+        self.base_url = ""
 
-    # Running ----------------------------------------------------------------------------------------------------------
+    def app(self) -> web.Application:
+        """The aiohttp application."""
+        app = web.Application(client_max_size=256 * 2**20, middlewares=[self._counted])
+        app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_post("/v1/responses", self._responses)
+        app.router.add_post("/v1/embeddings", self._embeddings)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_post("/v1/files", self._upload)
+        app.router.add_get("/v1/files/{id}/content", self._download)
+        app.router.add_post("/v1/audio/speech", self._speech)
+        app.router.add_get("/_stats", self._show_stats)
+        app.router.add_route("*", "/v1/{rest:.*}", self._echo)
+        return app
 
     def start(self, port: int = 0) -> str:
-        """Serve on 127.0.0.1 in a thread; returns the base URL.
-
-        Raises:
-            CannotServe: the port is taken.
-        """
+        """Serve on 127.0.0.1 in a thread; returns the base URL, ending in `/v1`."""
         ready = threading.Event()
-        failed: list[BaseException] = []
-
-        def serve() -> None:
-            try:
-                asyncio.run(self.run(port, lambda _: ready.set()))
-            except CannotServe as error:
-                failed.append(error)
-                ready.set()
-
-        self._thread = threading.Thread(target=serve, name="replay-upstream", daemon=True)
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self.run(port, lambda _: ready.set())), name="replay-upstream", daemon=True
+        )
         self._thread.start()
         ready.wait(30)
-        if failed:
-            raise failed[0]
         return self.base_url
 
     def stop(self) -> None:
-        """End the thread, and the calls that are still running."""
+        """End the thread."""
         if self._loop is not None and self._stop is not None and self._thread is not None:
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join(10)
 
-    async def run(self, port: int, announce: Callable[[str], None], host: str = "127.0.0.1") -> None:
-        """Serve until `stop`, or until cancelled.
-
-        Args:
-            announce: gets the base URL.
-
-        Raises:
-            CannotServe: the port is taken.
-        """
-        runner = web.AppRunner(self.app(), access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+    async def run(self, port: int, announce: Callable[[str], None]) -> None:
+        """Serve until `stop`, or until cancelled."""
+        runner = web.AppRunner(self.app(), access_log=None, handler_cancellation=True, shutdown_timeout=1)
         await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", port)
+        await site.start()
+        server = site._server
+        assert isinstance(server, asyncio.Server)
+        self.base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        announce(self.base_url)
         try:
-            await web.TCPSite(runner, host, port, backlog=1024).start()
-            self.base_url = f"http://{host}:{runner.addresses[0][1]}/v1"
-            self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-            announce(self.base_url)
             await self._stop.wait()
-        except OSError as error:
-            raise CannotServe(f"can't listen on {host}:{port}: {error.strerror}") from error
         finally:
             await runner.cleanup()
 
-    def app(self) -> web.Application:
-        """The aiohttp application."""
-        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[self._counted])
-        app.router.add_get("/_stats", self._show_stats)
-        app.router.add_post("/_ctl", self._control)
-        for path in _ANSWERING:
-            app.router.add_post(path, self._answer)
-        self._provider.add_to(app.router)
-        return app
-
-    # Behaving ---------------------------------------------------------------------------------------------------------
-
-    def behave(self, behaviour: Behaviour, times: int | None = None) -> None:
-        """Serve like this, from the next call on.
-
-        Args:
-            times: only so many calls, then as before; None: until it is changed.
-        """
-        if times is None:
-            self._usual, self._for_now = behaviour, None
-        else:
-            self._for_now = behaviour, times
-
-    def _behaviour(self) -> Behaviour:
-        if self._for_now is None:
-            return self._usual
-        behaviour, times = self._for_now
-        self._for_now = (behaviour, times - 1) if times > 1 else None
-        return behaviour
-
-    async def _control(self, request: web.Request) -> web.Response:
-        try:
-            wishes = orjson.loads(await request.read())
-            times = wishes.pop("times", None)
-            self.behave(self._usual.changed(wishes), times if times is None else int(times))
-        except (AttributeError, TypeError, ValueError) as problem:
-            return error(400, str(problem))
-        return json_answer({"ok": True})
-
-    async def _show_stats(self, request: web.Request) -> web.Response:
-        return json_answer(dict(self.stats))
-
     @web.middleware
-    async def _counted(self, request: web.Request, respond: Respond) -> web.StreamResponse:
-        if request.path.startswith("/_"):
-            return await respond(request)
+    async def _counted(self, request: web.Request, handler: Any) -> web.StreamResponse:
         self.stats["calls"] += 1
         self.stats["running"] += 1
         try:
-            headers = {name.lower(): value for name, value in request.headers.items()}
-            seen = {"method": request.method, "path": request.path_qs, "headers": headers, "body": b""}
-            self.last = seen
-            seen["body"] = await request.read()
-            answer = await respond(request)
-        except (asyncio.CancelledError, ConnectionError):
+            self.last = {"headers": dict(request.headers), "path": request.path_qs, "method": request.method}
+            answer: web.StreamResponse = await handler(request)
+            return answer
+        except (asyncio.CancelledError, ConnectionResetError):
             self.stats["cancelled"] += 1
             raise
         finally:
             self.stats["running"] -= 1
-        self.stats["finished"] += 1
-        return answer
 
-    # Answering --------------------------------------------------------------------------------------------------------
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        return await self._answer(request, "chat")
 
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
+    async def _responses(self, request: web.Request) -> web.StreamResponse:
+        return await self._answer(request, "responses")
+
+    async def _answer(self, request: web.Request, endpoint: str) -> web.StreamResponse:
         raw = await request.read()
-        try:
-            behaviour = self._behaviour().as_asked(request.headers)
-        except ValueError as problem:
-            return error(400, str(problem))
-        await asyncio.sleep(behaviour.latency_seconds)
-        if (status := behaviour.error_status) is not None:
-            return error(status, f"simulated error {status}")
-        if behaviour.fault == "stall":
-            await asyncio.sleep(_FOREVER_SECONDS)
-        if behaviour.fault == "reset":
-            return _hang_up(request, web.StreamResponse())
-        if behaviour.fault == "garbage":
+        self.last["body"] = raw
+        fault = request.headers.get("x-replay-fault", "")
+        await asyncio.sleep(self.latency_seconds)
+        if fault.startswith("error-"):
+            return _error(int(fault[6:]))
+        if fault == "stall":
+            await asyncio.sleep(600)
+        if fault == "reset":
+            assert request.transport is not None
+            request.transport.abort()
+        if fault == "garbage":
             return web.Response(body=b"<html>bad gateway</html>", content_type="text/html")
         try:
             body = orjson.loads(raw)
         except orjson.JSONDecodeError:
-            return error(400, "We could not parse the JSON body of your request.")
-        if not isinstance(body, dict):
-            return error(400, "The request body is no JSON object.")
-        found = self._answers.find(_ANSWERING[request.path], body)
+            return _error(400, "We could not parse the JSON body of your request.")
+        found = self._find(body, endpoint)
         if found is None:
-            return error(404, "no recorded answer for this request", "not_recorded")
+            return _error(404, "no recorded answer for this request")
         if found.status != 200:
-            return json_answer(found.response, found.status, {"retry-after": "1"} if found.status == 429 else None)
+            return web.json_response(found.response, status=found.status, headers=_headers())
         stream = body.get("stream") is True
-        data = spell(found, body) if stream else orjson.dumps(found.response)
-        return await _send(request, data, stream, behaviour)
+        if stream and endpoint == "chat":
+            options = body.get("stream_options") or {}
+            data = found.sse or chat.render(found.response, include_usage=options.get("include_usage") is True)
+        elif stream:
+            data = found.sse or responses.render(found.response)
+        else:
+            data = orjson.dumps(found.response)
+        if fault == "error-event":
+            data = b"data: " + error_body("the server had an error", "server_error", None) + b"\n\n"
+        return await self._send(request, data, stream, fault)
+
+    async def _send(self, request: web.Request, data: bytes, stream: bool, fault: str) -> web.StreamResponse:
+        content_type = "text/event-stream; charset=utf-8" if stream else "application/json"
+        answer = web.StreamResponse(headers={**_headers(), "content-type": content_type})
+        if not stream:
+            answer.content_length = len(data)
+        await answer.prepare(request)
+        pieces = data.split(b"\n\n") if stream else [data]
+        pieces = [piece + b"\n\n" for piece in pieces if piece] if stream else pieces
+        if fault in ("cut", "stall-body"):
+            half = b"".join(pieces)
+            await answer.write(half[: len(half) // 2])
+            await asyncio.sleep(600 if fault == "stall-body" else 0.1)  # the half gets through before the end
+            assert request.transport is not None
+            request.transport.abort()
+            return answer
+        if stream and self.token_seconds:
+            for piece in pieces:
+                await answer.write(piece)
+                await asyncio.sleep(self.token_seconds)
+        else:
+            await answer.write(b"".join(pieces))
+        await answer.write_eof()
+        return answer
+
+    def _find(self, body: dict[str, Any], endpoint: str) -> Recording | None:
+        text = self.answerer(body) if self.answerer is not None else None
+        if text is not None:
+            return Recording(endpoint, body, _completion(body, text), 200, None, 0)
+        turns = self._turns.get(request_key(body))
+        return next(turns) if turns is not None else None
+
+    async def _embeddings(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
+        rows = []
+        for index, text in enumerate(texts):
+            digest = hashlib.blake2b(str(text).encode(), digest_size=32).digest()
+            rows.append({"object": "embedding", "index": index, "embedding": [byte / 255 - 0.5 for byte in digest]})
+        usage = {"prompt_tokens": len(texts), "total_tokens": len(texts)}
+        return web.json_response({"object": "list", "data": rows, "model": body.get("model"), "usage": usage})
+
+    async def _models(self, request: web.Request) -> web.Response:
+        model = {"id": "gpt-4o", "object": "model", "created": 0, "owned_by": "replay"}
+        return web.json_response({"object": "list", "data": [model]}, headers=_headers())
+
+    async def _upload(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        upload = form["file"]
+        assert isinstance(upload, web.FileField)
+        content = upload.file.read()
+        name = f"file-{hashlib.blake2b(content, digest_size=8).hexdigest()}"
+        self._files[name] = content
+        row = {"id": name, "object": "file", "bytes": len(content), "created_at": 0, "filename": upload.filename,
+               "purpose": form.get("purpose"), "status": "processed"}  # fmt: skip
+        return web.json_response(row)
+
+    async def _download(self, request: web.Request) -> web.Response:
+        return web.Response(body=self._files[request.match_info["id"]], content_type="application/octet-stream")
+
+    async def _speech(self, request: web.Request) -> web.Response:
+        return web.Response(body=bytes(range(256)) * 64, content_type="audio/mpeg")
+
+    async def _show_stats(self, request: web.Request) -> web.Response:
+        return web.json_response(dict(self.stats))
+
+    async def _echo(self, request: web.Request) -> web.Response:
+        """Whatever comes next: the body as it came."""
+        self.last["body"] = await request.read()
+        return web.Response(body=self.last["body"], headers={**_headers(), "x-echo-method": request.method})
 
 
-async def _send(request: web.Request, data: bytes, stream: bool, behaviour: Behaviour) -> web.StreamResponse:
-    """Send an answer, or as much of it as the fault lets through."""
-    fault = behaviour.fault
-    content_type = "text/event-stream; charset=utf-8" if stream else "application/json"
-    answer = web.StreamResponse(headers={**openai_headers(), "content-type": content_type})
-    events = _EVENT.findall(data) if stream else [data]
-    if fault == "truncate":
-        events = events[:-1] if stream else [data[: len(data) // 2]]
-    elif fault == "error-event":
-        failure = error_body("The server had an error processing your request.", "server_error", None)
-        events = [*events[: len(events) // 2], sse.encode(failure)]
-    elif fault in ("cut", "stall-body"):
-        events = events[: len(events) // 2] if len(events) > 1 else [data[: len(data) // 2]]
-    if fault == "wrong-length":
-        answer.content_length = len(data) + 1
-    elif not stream:
-        answer.content_length = len(data) if fault in ("cut", "stall-body") else sum(map(len, events))
-    await answer.prepare(request)
-    await asyncio.sleep(_FOREVER_SECONDS if fault == "stall-first" else behaviour.first_token_seconds)
-    await _write(answer, events, behaviour)
-    if fault == "stall-body":
-        await asyncio.sleep(_FOREVER_SECONDS)
-    if fault in ("cut", "wrong-length"):
-        return _hang_up(request, answer)
-    await answer.write_eof()
-    return answer
+def _completion(request: dict[str, Any], text: str) -> dict[str, Any]:
+    """A computed answer as a completion, with usage by a rule of thumb."""
+    sent = sum(len(str(message.get("content") or "")) for message in request.get("messages", ())) // CHARS_PER_TOKEN
+    generated = max(1, len(text) // CHARS_PER_TOKEN)
+    return {
+        "id": f"chatcmpl-{request_key(request)}",
+        "object": "chat.completion",
+        "created": 0,
+        "model": request.get("model"),
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": text, "refusal": None},
+                "logprobs": None,
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {"prompt_tokens": sent, "completion_tokens": generated, "total_tokens": sent + generated},
+    }
 
 
-async def _write(answer: web.StreamResponse, events: list[bytes], behaviour: Behaviour) -> None:
-    if not behaviour.token_seconds:
-        events = [b"".join(events)]
-    for number, event in enumerate(events):
-        if number:
-            await asyncio.sleep(behaviour.token_seconds)
-        size = behaviour.split_bytes or len(event)
-        for start in range(0, len(event), size or 1):
-            await answer.write(event[start : start + size])
-            if behaviour.split_bytes:
-                await asyncio.sleep(0)
+def _headers() -> dict[str, str]:
+    return {
+        "x-request-id": "req_replay",
+        "openai-processing-ms": "1",
+        "openai-version": "2020-10-01",
+        "x-ratelimit-remaining-requests": "9999",
+    }
 
 
-def _hang_up(request: web.Request, answer: web.StreamResponse) -> web.StreamResponse:
-    """Close the connection in the middle; what was written before is sent."""
-    if request.transport is not None:
-        request.transport.close() if answer.prepared else request.transport.abort()
-    return answer
+def _error(status: int, message: str = "") -> web.Response:
+    kind = {429: "rate_limit_error", 404: "invalid_request_error", 400: "invalid_request_error"}
+    body = error_body(message or f"simulated error {status}", kind.get(status, "server_error"), None)
+    headers = _headers() | ({"retry-after": "1"} if status in (429, 503) else {})
+    return web.Response(body=body, status=status, headers=headers, content_type="application/json")
