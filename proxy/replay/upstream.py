@@ -98,8 +98,8 @@ class ReplayUpstream:
         return self.base_url
 
     def stop(self) -> None:
-        """End the thread."""
-        if self._loop is not None and self._stop is not None and self._thread is not None:
+        """End the thread; once is enough."""
+        if self._loop is not None and self._stop is not None and self._thread is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join(10)
 
