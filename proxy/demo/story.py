@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from proxy.demo import agents
-from proxy.demo.tiny_model import Sample, build_base, train_adapter
+from proxy.demo.tiny_model import Sample, build_base, quiet, train_adapter
 from proxy.errors import UnderstudyError
 from proxy.replay.client import Tally, replay
 from proxy.replay.recordings import Recording, read_recordings
@@ -40,6 +40,7 @@ BASE_STEPS, ADAPTER_STEPS = 200, 300
 START_SECONDS = 180.0
 LIVE_PAUSE_SECONDS = 2.0
 SAMPLE = Path(__file__).parent / "sample.jsonl"
+VLLM = Path(".venv-vllm/bin/vllm")
 SHARED = Path("../shared/data/agent_calls.jsonl.gz")
 
 
@@ -69,10 +70,15 @@ def run(once: bool, console: Console) -> int:
 
 def _tell(work: Path, once: bool, console: Console, parts: contextlib.ExitStack) -> None:
     begun = time.monotonic()
+    quiet()
 
     def say(text: str) -> None:
         console.print(f"[{time.monotonic() - begun:4.0f} s] {text}", markup=False)
 
+    if not VLLM.exists():
+        raise DemoFailed(
+            "vLLM's CPU build is not installed here (see `make setup`): nothing could serve the small model"
+        )
     recordings = _recordings()
     source = "recorded by real agents" if SHARED.exists() else "hand-written samples"
     console.print(
@@ -118,13 +124,9 @@ def _tell(work: Path, once: bool, console: Console, parts: contextlib.ExitStack)
     build_base(base, [m["content"] for messages, _ in samples for m in messages] + [a for _, a in samples],
                steps=BASE_STEPS)  # fmt: skip
     say("the base model copies text; it knows no task")
-    vllm = parts.enter_context(_vllm(base, slm_port, work / "vllm.log"))
+    parts.enter_context(_vllm(base, slm_port, work / "vllm.log"))
     trained = train_adapter(base, adapter, samples, steps=ADAPTER_STEPS)
     say(f"a LoRA adapter has learned the task from the log: loss {trained.loss:.4f}")
-    if vllm is None:
-        raise DemoFailed(
-            "vLLM's CPU build is not installed here (see `make setup`), so nothing can serve the small model"
-        )
     _wait(lambda: _is_healthy(slm_url), START_SECONDS, f"vLLM (see {work / 'vllm.log'})")
     say("vLLM serves the base model")
 
@@ -242,17 +244,13 @@ def _proxy(work: Path, settings: dict[str, str]) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _vllm(base: Path, port: int, log: Path) -> Iterator[subprocess.Popen[bytes] | None]:
-    """The real vLLM, CPU build, from the environment that `make setup` made; None where there is none."""
-    command = Path(".venv-vllm/bin/vllm")
-    if not command.exists():
-        yield None
-        return
+def _vllm(base: Path, port: int, log: Path) -> Iterator[None]:
+    """The real vLLM, CPU build, from the environment that `make setup` made."""
     with log.open("wb") as output:
-        process = subprocess.Popen(vllm_command(command, base, port), env=vllm_environment(), stdout=output,
+        process = subprocess.Popen(vllm_command(VLLM, base, port), env=vllm_environment(), stdout=output,
                                    stderr=output, start_new_session=True)  # fmt: skip
     try:
-        yield process
+        yield
     finally:
         process.terminate()
         try:
