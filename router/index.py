@@ -22,8 +22,8 @@ class ExemplarIndex:
         import faiss  # 40 MB: only in workers that check payloads
 
         self.exemplars = exemplars
-        faiss.omp_set_num_threads(1)  # one query is too little to share out
         dimensions = exemplars.shape[1]
+        self._set_threads = faiss.omp_set_num_threads
         self._index: faiss.Index
         if len(exemplars) > _GRAPH_FROM:
             self._index = faiss.IndexHNSWFlat(dimensions, _GRAPH_DEGREE, faiss.METRIC_INNER_PRODUCT)
@@ -44,5 +44,6 @@ class ExemplarIndex:
         Returns:
             (N,) mean cosine to them, in [-1, 1].
         """
+        self._set_threads(1)  # a few queries are too little to share out; the number belongs to the calling thread
         found, _ = self._index.search(rows, min(neighbours, len(self)))
         return np.clip(found, -1.0, 1.0).mean(axis=1, dtype=np.float32)  # type: ignore[no-any-return]

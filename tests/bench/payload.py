@@ -2,6 +2,14 @@
 
 Intents are the tasks; fitted on the train split (15,000 texts), scored on the validation split (3,000) against all 200
 out-of-scope queries, none of which is ever fitted or calibrated on. Times are for one text at a time on one thread.
+
+On two shared cores, all-MiniLM-L6-v2:
+
+| method | accuracy | AUROC | in scope accepted | out of scope refused | needs transformer | µs p50 / p99 |
+| --- | --: | --: | --: | --: | --: | --: |
+| static head | 0.939 | 0.958 | 0.790 | 0.975 | 0.00 | 191 / 4,274 |
+| transformer head | 0.960 | 0.984 | 0.964 | 0.900 | 1.00 | 7,041 / 9,695 |
+| cascade | 0.960 | 0.976 | 0.965 | 0.890 | 0.21 | 279 / 9,710 |
 """
 
 from __future__ import annotations
