@@ -1,0 +1,215 @@
+"""The admin API: who gets in, what it shows, and how it says no. The smallest app, without processes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from proxy.app import Front, create_app
+from proxy.settings import load_settings
+from storage.models import ClusterRow, PromotionRow
+from storage.records import CallFacts, CallRecord
+from storage.repositories import clusters, promotions
+from storage.repositories.calls import insert_calls
+
+TOKEN = "test-token"
+
+
+class Api:
+    """An app in this process, and what is in its database."""
+
+    def __init__(self, app: Front, client: httpx.AsyncClient) -> None:
+        self.state = app._app.state.understudy
+        self.client = client
+
+    async def get(self, path: str, status: int = 200) -> Any:
+        answer = await self.client.get(f"/admin/v1{path}")
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+    def log(self, *numbers: int, cost_usd: float | None = 1.0, **values: Any) -> None:
+        """Calls with ids made of `numbers`; those of an SLM avoided twice their cost."""
+        avoided = 2.0 if values.get("served_by") == "slm" else None
+        facts = CallFacts(model_requested="gpt-4o", cost_usd=cost_usd, counterfactual_usd=avoided, wasted_usd=0.25)
+        given = {
+            "arrived_at_ns": 1_750_000_000 * 10**9, "method": "POST", "path": "/v1/chat/completions",
+            "endpoint": "chat", "status": 200, "served_by": "llm", "upstream": "llm", "reason": "unknown_task",
+            "duration_ms": 10.0, "first_token_ms": 5.0, "ended": "finished", "origin": b"o" * 16,
+            "request_body": b'{"model": "gpt-4o",  "messages": []}', "response_body": b"data: [DONE]\n\n",
+        } | values  # fmt: skip
+        records = [CallRecord(call_id=bytes([1] * 15 + [number]), **given) for number in numbers]
+        with self.state.database.write() as session:
+            insert_calls(session, self.state.cipher, [(record, facts) for record in records])
+
+    def learn(self) -> None:
+        """Put one task in the database, `c-1`."""
+        row = ClusterRow(
+            cluster_id="c-1", snapshot_id="s", label="triage desk", contract={"kind": "label"}, skeleton="You are",
+            calls=3, conversations=3, examples=[],
+        )  # fmt: skip
+        with self.state.database.write() as session:
+            clusters.activate_snapshot(session, "s", 3, [row])
+
+
+@pytest.fixture
+async def api(tmp_path: Path) -> AsyncIterator[Api]:
+    settings = load_settings(
+        {}, data_dir=tmp_path, admin_token=TOKEN, encoder="", slm_gpu_usd_per_hour=2.0,
+        slm_url="main=http://127.0.0.1:9/v1",
+    )  # fmt: skip
+    app = create_app(settings)
+    assert isinstance(app, Front)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    async with (
+        app._app.router.lifespan_context(app._app),
+        httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as client,
+    ):
+        yield Api(app, client)
+
+
+GUARDED = ["/clusters", "/clusters/c-1", "/models", "/calls", "/calls/x", "/savings", "/audit"]
+
+
+@pytest.mark.parametrize("path", GUARDED)
+@pytest.mark.parametrize("authorization", ["", "Bearer wrong", f"Basic {TOKEN}"])
+async def test_nothing_opens_without_the_token(api: Api, path: str, authorization: str) -> None:
+    answer = await api.client.get(f"/admin/v1{path}", headers={"authorization": authorization})
+    assert answer.status_code == 401
+    assert answer.json()["error"]["type"] == "authentication_error"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "/nothing", None, 404),
+        ("GET", "/clusters/c-none", None, 404),
+        ("GET", "/calls/no-uuid", None, 400),
+        ("GET", "/calls/01890000-0000-7000-8000-000000000000", None, 404),
+        ("GET", "/calls?limit=0", None, 400),
+        ("GET", "/savings?by=planet", None, 400),
+        ("GET", "/savings?from=yesterday", None, 400),
+        ("DELETE", "/calls", None, 400),
+        ("DELETE", "/calls?origin=xyz", None, 400),
+        ("PUT", "/clusters", None, 405),
+        ("POST", "/clusters/c-1/promotions", {"model": "m"}, 400),
+        ("POST", "/clusters/c-1/promotions", {"model": "m", "stage": "live", "colour": 1}, 400),
+        ("POST", "/clusters/c-1/promotions", {"model": "m", "stage": "live"}, 409),
+        ("POST", "/clusters/c-1/promotions", {"model": "m", "stage": "canary"}, 409),
+        ("POST", "/clusters/c-1/promotions", {"model": "m", "stage": "live", "force": True}, 400),
+        ("POST", "/clusters/c-none/promotions", {"model": "m", "stage": "shadow"}, 404),
+        ("POST", "/clusters/c-1/promotions", {"model": "m", "stage": "shadow"}, 409),
+        ("DELETE", "/clusters/c-1/promotions/current", None, 404),
+        ("POST", "/models", {"name": "m", "slm": "elsewhere"}, 404),
+    ],
+)
+async def test_every_no_has_openais_shape(api: Api, method: str, path: str, body: Any, status: int) -> None:
+    api.learn()
+    answer = await api.client.request(method, f"/admin/v1{path}", json=body)
+    assert answer.status_code == status, answer.text
+    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+    assert answer.json()["error"]["message"]
+
+
+async def test_live_without_a_certificate_names_the_missing_figures(api: Api) -> None:
+    api.learn()
+    refused = await api.client.post("/admin/v1/clusters/c-1/promotions", json={"model": "m", "stage": "live"})
+    for figure in ("n", "failures", "disagreement_bound"):
+        assert figure in refused.json()["error"]["message"]
+
+
+async def test_a_task_shows_its_share_of_the_whole(api: Api) -> None:
+    api.learn()
+    api.log(1, 2, 3, cluster_id="c-1", cost_usd=1.0)
+    api.log(4, cost_usd=2.0)
+    [task] = (await api.get("/clusters"))["data"]
+    assert (task["id"], task["label"], task["stage"]) == ("c-1", "triage desk", None)
+    assert (task["calls"], task["share"]["calls"], task["share"]["cost"]) == (3, 0.75, 0.6)
+    details = await api.get("/clusters/c-1")
+    assert details["skeleton"] == "You are"
+    assert "disagreement_bound" in details["missing_proof"]["missing"]
+
+
+async def test_the_log_is_paged_filtered_and_exact(api: Api) -> None:
+    api.log(*range(1, 6))
+    api.log(6, served_by="slm", agent="bot")
+    first = await api.get("/calls?limit=4")
+    rest = await api.get(f"/calls?limit=4&before={first['next']}")
+    ids = [call["call_id"] for call in first["data"] + rest["data"]]
+    assert (first["total"], rest["next"], len(set(ids))) == (6, None, 6)
+    assert ids == sorted(ids, reverse=True)
+    [slms] = (await api.get("/calls?served_by=slm&agent=bot"))["data"]
+    stored = await api.get(f"/calls/{slms['call_id']}")
+    assert stored["request_body"] == {"model": "gpt-4o", "messages": []}
+    assert stored["response_body"] == "data: [DONE]\n\n"
+
+
+async def test_an_origins_calls_are_deleted_and_that_is_on_record(api: Api) -> None:
+    api.log(1, 2)
+    api.log(3, origin=b"x" * 16)
+    answer = await api.client.delete("/admin/v1/calls", params={"origin": (b"o" * 16).hex()})
+    assert answer.json() == {"deleted": 2}
+    assert (await api.get("/calls"))["total"] == 1
+    [entry] = (await api.get("/audit"))["data"]
+    assert (entry["action"], entry["details"]) == ("calls.deleted", {"deleted": 2})
+
+
+@pytest.mark.parametrize("by", ["cluster", "model", "agent", "day"])
+async def test_savings_are_net_and_signed(api: Api, by: str) -> None:
+    api.log(1, served_by="slm")  # avoided 2, cost 1, wasted 0.25
+    api.log(2)  # wasted 0.25
+    api.log(3, cost_usd=None)  # wasted 0.25, price unknown
+    found = await api.get(f"/savings?by={by}")
+    assert found["total"]["savings_usd"] == pytest.approx(2 - 1 - 0.75)
+    assert found["unpriced_calls"] == 1
+    assert sum(row["savings_usd"] for row in found["data"]) == pytest.approx(found["total"]["savings_usd"])
+
+
+async def test_a_gpu_is_paid_for_from_the_first_promotion_on(api: Api) -> None:
+    api.learn()
+    assert (await api.get("/savings"))["total"]["gpu_usd"] == 0
+    row = PromotionRow(
+        cluster_id="c-1", model="m", stage="live", share=1.0, slm="main", forced=True, actor="a",
+        created_at=datetime.now(UTC) - timedelta(hours=3),
+    )  # fmt: skip
+    with api.state.database.write() as session:
+        promotions.promote(session, row)
+    total = (await api.get("/savings"))["total"]
+    assert total["gpu_usd"] == pytest.approx(6.0, rel=0.01)
+    assert total["savings_usd"] == pytest.approx(-6.0, rel=0.01)
+
+
+async def test_a_dead_slm_server_is_shown_as_down(api: Api) -> None:
+    models = await api.get("/models")
+    assert models["servers"]["main"]["up"] is False
+
+
+async def test_a_registered_model_is_a_candidate(api: Api) -> None:
+    api.learn()
+    assert (await api.client.post("/admin/v1/models", json={"name": "m", "slm": "main"})).status_code == 201
+    [task] = (await api.get("/clusters"))["data"]
+    assert [model["name"] for model in task["candidates"]] == ["m"]
+
+
+async def test_without_a_database_the_api_says_so_and_health_does_not_fail(api: Api, tmp_path: Path) -> None:
+    (tmp_path / "understudy.db").unlink()
+    (tmp_path / "understudy.db").mkdir()
+    assert (await api.get("/clusters", 503))["error"]["code"] == "service_unavailable"
+    assert (await api.client.get("/healthz")).status_code == 200
+    ready = await api.client.get("/readyz")
+    assert (ready.status_code, ready.json()["status"]) == (200, "ready")
+    assert ready.json()["database"].startswith("down: ")
+    assert (await api.client.get("/metrics")).status_code == 200
+
+
+async def test_the_api_documents_itself(api: Api) -> None:
+    paths = (await api.client.get("/admin/openapi.json")).json()["paths"]
+    assert {path.removeprefix("/admin/v1") for path in paths} == {
+        "/clusters", "/clusters/{cluster_id}", "/clusters/{cluster_id}/promotions",
+        "/clusters/{cluster_id}/promotions/current", "/models", "/calls", "/calls/{call_id}", "/savings", "/audit",
+    }  # fmt: skip
