@@ -76,7 +76,7 @@ async def _lifespan(app: FastAPI, settings: Settings, cipher: Cipher, gate: Gate
         artifacts=artifacts,
         serving=serving,
         session=session,
-        llm=Llm(session, settings),
+        llm=Llm(settings),
         slm=SlmClient(session, settings, metrics, Reloader(settings)),
         gate=gate,
     )
@@ -87,6 +87,7 @@ async def _lifespan(app: FastAPI, settings: Settings, cipher: Cipher, gate: Gate
         yield
     finally:
         serving.stop()
+        state.llm.close()
         await session.close()
         await asyncio.to_thread(spool.close)
         database.close()

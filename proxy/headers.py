@@ -1,4 +1,7 @@
-"""Which headers cross the proxy, and which don't. Names in lower case, as ASGI and the wire of HTTP/2 have them."""
+"""Which headers cross the proxy, and which don't.
+
+ASGI gives a request's names in lower case; an answer's keep the case in which the upstream sent them.
+"""
 
 from __future__ import annotations
 
@@ -13,51 +16,46 @@ HOP_BY_HOP = frozenset({
     b"trailer", b"trailers", b"transfer-encoding", b"upgrade",
 })  # fmt: skip
 _NOT_FOR_UPSTREAM = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
+_NOTHING: frozenset[bytes] = frozenset()
 
 
-def for_upstream(headers: Iterable[Header], authorization: bytes | None, keep_authorization: bool) -> Headers:
-    """A client's headers as the upstream gets them.
+def for_upstream(headers: Headers, authorization: bytes | None, secret: bytes) -> Headers:
+    """A client's headers as the upstream gets them: its own credential, or the configured one in its place.
 
     Args:
-        authorization: put in the place of the client's own.
-        keep_authorization: whether the client's own is passed on where there is no other.
+        authorization: put in the place of the client's own; None passes that on.
+        secret: the admin token; a header whose value is or ends with it stays here.
     """
-    named = _named_by_connection(headers)
+    dropped = _NOT_FOR_UPSTREAM | _named_by_connection(headers)
     passed = [
-        (name, value)
-        for name, value in headers
-        if name not in _NOT_FOR_UPSTREAM
-        and name not in named
-        and not name.startswith(OWN_PREFIX)
-        and (name != b"authorization" or (keep_authorization and authorization is None))
+        header
+        for header in headers
+        if header[0] not in dropped and not header[0].startswith(OWN_PREFIX) and header[1].rpartition(b" ")[2] != secret
     ]
-    if authorization is not None:
-        passed.append((b"authorization", authorization))
-    return passed
+    if authorization is None:
+        return passed
+    return [*(header for header in passed if header[0] != b"authorization"), (b"authorization", authorization)]
 
 
-def for_client(headers: Iterable[Header]) -> Headers:
+def for_client(headers: Headers) -> Headers:
     """An upstream's headers as the client gets them: all but those of the connection, repeated ones included."""
-    lowered = [(name.lower(), value) for name, value in headers]
-    named = _named_by_connection(lowered)
+    dropped = HOP_BY_HOP | _named_by_connection(headers)
     return [
-        (name, value)
-        for name, value in lowered
-        if name not in HOP_BY_HOP and name not in named and not name.startswith(OWN_PREFIX)
+        header for header in headers if (name := header[0].lower()) not in dropped and not name.startswith(OWN_PREFIX)
     ]
 
 
 def find(headers: Iterable[Header], wanted: bytes) -> bytes:
-    """The first value of a header; empty where there is none."""
+    """The first value of a header, its name given in lower case; empty where there is none."""
     for name, value in headers:
-        if name == wanted:
+        if name == wanted or name.lower() == wanted:
             return value
     return b""
 
 
-def _named_by_connection(headers: Iterable[Header]) -> frozenset[bytes]:
+def _named_by_connection(headers: Headers) -> frozenset[bytes]:
     """Headers that `Connection` declares to be of this hop only."""
-    for name, value in headers:
-        if name == b"connection" and value.lower() not in (b"keep-alive", b"close"):
-            return frozenset(token.strip().lower() for token in value.split(b","))
-    return frozenset()
+    value = find(headers, b"connection").lower()
+    if not value or value in (b"keep-alive", b"close"):
+        return _NOTHING
+    return frozenset(token.strip() for token in value.split(b","))

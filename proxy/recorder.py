@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
 
-from proxy.headers import Header, find
+from proxy.headers import Headers
 from proxy.logs import OncePerMinute
 from proxy.metrics import Metrics
+from proxy.wire.endpoint import Endpoint
 from storage.cipher import Cipher
 from storage.errors import SpoolFull
 from storage.ids import format_call_id, new_call_id
@@ -18,18 +20,25 @@ from storage.records import Attempt, CallRecord
 from storage.spool import Spool
 
 if TYPE_CHECKING:
-    from proxy.wire.endpoint import Endpoint
     from router.decision import Decision
 
 log = structlog.get_logger()
 
 MAX_TAG_CHARS = 200
 MAX_KEPT_ORIGINS = 1024
+MAX_KEPT_ANSWER_BYTES = 64 * 2**20
+MAX_KEPT_UPLOAD_BYTES = 16 * 2**20
+#: Records beyond this are encrypted and written in a thread: 1 MiB takes 1 ms.
+APPEND_IN_THREAD_BYTES = 2**20
 _LEVELS = ("off", "metadata", "redacted", "full")
+#: Endpoints whose request is what the model was asked, and no file.
+_OF_WORDS = frozenset({Endpoint.CHAT, Endpoint.RESPONSES, Endpoint.COMPLETIONS, Endpoint.EMBEDDINGS})
 
 
 def lower_level(configured: str, asked: bytes) -> str:
     """What is kept of a call: a client may ask for less than is configured, never for more."""
+    if not asked:
+        return configured
     wanted = asked.decode("latin-1").strip().lower()
     if wanted not in _LEVELS:
         return configured
@@ -38,12 +47,19 @@ def lower_level(configured: str, asked: bytes) -> str:
 
 @dataclass(slots=True)
 class CallLog:
-    """What is known of a call while it runs; `Recorder.record` makes it last."""
+    """What is known of a call while it runs; `Recorder.record` makes it last.
+
+    Attributes:
+        target: path and query as they came.
+        fields: the request's headers by name, for looking up; `headers` has them in order, with repetitions.
+        has_begun: the client has got the head of an answer.
+    """
 
     method: str
-    path: str
+    target: bytes
     endpoint: Endpoint
-    headers: list[Header]
+    headers: Headers
+    fields: dict[bytes, bytes] = field(init=False)
     arrived_at_ns: int = field(default_factory=time.time_ns)
     began: float = field(default_factory=time.perf_counter)
     call_id: bytes = field(default_factory=new_call_id)
@@ -59,9 +75,20 @@ class CallLog:
     upstream_request_id: str | None = None
     attempts: list[Attempt] = field(default_factory=list)
     answer: list[bytes] = field(default_factory=list)
+    answer_bytes: int = 0
+    has_begun: bool = False
     first_byte: float | None = None
     waited_seconds: float = 0.0
     recorded: bool = False
+
+    def __post_init__(self) -> None:
+        self.fields = dict(self.headers)
+
+    def keep(self, piece: bytes) -> None:
+        """Remember a piece of the answer; what is beyond `MAX_KEPT_ANSWER_BYTES` is relayed and not kept."""
+        self.answer_bytes += len(piece)
+        if self.answer_bytes <= MAX_KEPT_ANSWER_BYTES:
+            self.answer.append(piece)
 
     @property
     def shown_id(self) -> str:
@@ -85,8 +112,8 @@ class Recorder:
         self._origins: dict[bytes, bytes] = {}
         self._log_now = OncePerMinute()
 
-    def record(self, call: CallLog, ended: str) -> None:
-        """Log and count a call, once; later calls for the same one do nothing."""
+    async def record(self, call: CallLog, ended: str) -> None:
+        """Log and count a call, once; later calls for the same one do nothing. When it returns, the record is safe."""
         if call.recorded:
             return
         call.recorded = True
@@ -102,14 +129,24 @@ class Recorder:
             max(took - call.waited_seconds, 0.0),
             first,
         )
-        level = lower_level(self._level, find(call.headers, b"x-understudy-log"))
+        level = lower_level(self._level, call.fields.get(b"x-understudy-log", b""))
         if level == "off":
             return
-        record = CallRecord(
+        record = self._record(call, ended, level, took, first)
+        if len(record.request_body) + len(record.response_body) > APPEND_IN_THREAD_BYTES:
+            await asyncio.get_running_loop().run_in_executor(None, self._append, record)
+        else:
+            self._append(record)
+
+    def _record(self, call: CallLog, ended: str, level: str, took: float, first: float | None) -> CallRecord:
+        body, fields = call.request_body, call.fields
+        if len(body) > MAX_KEPT_UPLOAD_BYTES and call.endpoint not in _OF_WORDS:
+            body, level = b"", "metadata"
+        return CallRecord(
             call_id=call.call_id,
             arrived_at_ns=call.arrived_at_ns,
             method=call.method,
-            path=call.path,
+            path=_text(call.target),
             endpoint=call.endpoint.value,
             status=call.status,
             served_by=call.served_by,
@@ -119,28 +156,30 @@ class Recorder:
             first_token_ms=None if first is None else first * 1000,
             ended=ended,
             # Kept for the shipper to count tokens; it stores no bodies of calls logged as `metadata`.
-            request_body=call.request_body,
-            response_body=b"".join(call.answer),
-            request_content_type=_text(find(call.headers, b"content-type")),
+            request_body=body,
+            response_body=call.answer[0] if len(call.answer) == 1 else b"".join(call.answer),
+            request_content_type=_text(fields.get(b"content-type", b"")),
             response_content_type=call.response_content_type,
             response_content_encoding=call.response_content_encoding,
             model_resolved=call.model_resolved,
             cluster_id=call.cluster_id,
             snapshot_id=call.decision.snapshot_id if call.decision else None,
-            origin=self._origin(find(call.headers, b"authorization")),
-            agent=_tag(call.headers, b"x-understudy-agent"),
-            session=_tag(call.headers, b"x-understudy-session"),
-            call_site=_tag(call.headers, b"x-understudy-call-site"),
+            origin=self._origin(fields.get(b"authorization", b"")),
+            agent=_tag(fields, b"x-understudy-agent"),
+            session=_tag(fields, b"x-understudy-session"),
+            call_site=_tag(fields, b"x-understudy-call-site"),
             upstream_request_id=call.upstream_request_id,
             attempts=tuple(call.attempts),
             log=level,
         )
+
+    def _append(self, record: CallRecord) -> None:
         try:
             self._spool.append(record)
         except SpoolFull as error:
             self._metrics.count_lost_call()
             if self._log_now("lost"):
-                log.error("call.not_logged", call=call.shown_id, error=str(error))
+                log.error("call.not_logged", call=format_call_id(record.call_id), error=str(error))
 
     def _origin(self, authorization: bytes) -> bytes:
         """Keyed hash of the credential: tells origins apart, and names nobody."""
@@ -158,5 +197,5 @@ def _text(value: bytes) -> str:
     return value.decode("latin-1")
 
 
-def _tag(headers: list[Header], name: bytes) -> str | None:
-    return _text(find(headers, name))[:MAX_TAG_CHARS] or None
+def _tag(fields: dict[bytes, bytes], name: bytes) -> str | None:
+    return _text(fields.get(name, b""))[:MAX_TAG_CHARS] or None

@@ -7,48 +7,47 @@ before the first byte; whatever goes wrong with it, the LLM is asked in the same
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 import structlog
 
 from proxy.attempts import Declined, Served
 from proxy.auth import bearer_token
-from proxy.errors import BodyTooLarge, ClientError, Forbidden, UnderstudyError, UpstreamError
+from proxy.disconnects import ClientWatch, Receive
+from proxy.errors import BodyTooLarge, Forbidden, UnderstudyError, UpstreamCut, UpstreamError
 from proxy.headers import Headers, find, for_client, for_upstream
 from proxy.logs import OncePerMinute
 from proxy.recorder import CallLog
-from proxy.upstreams import Patience, errors_mapped
-from proxy.wire import sse
 from proxy.wire.endpoint import Endpoint, classify
+from proxy.wire.sse import FinalEvent, encode
 from router.decision import Reason
 from router.features import FeaturesUnreadable, read_chat, read_responses
 
 if TYPE_CHECKING:
-    import aiohttp
+    from starlette.types import Scope, Send
 
+    from proxy.http1 import Answer
     from proxy.state import State
     from router.features import CallFeatures
 
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
 log = structlog.get_logger()
 
-_MODEL = re.compile(rb'"model"\s*:\s*"([\x21\x23-\x5b\x5d-\x7e]{1,200})"')
 WHOLE_BYTES = 2**18  # an answer up to this length is sent in one piece
 PARSE_IN_THREAD_BYTES = 2**20
-MAX_LOGGED_ANSWER_BYTES = 64 * 2**20
+LINGER_SECONDS = 5.0
+_MODEL = re.compile(rb'"model"\s*:\s*"([\x21\x23-\x5b\x5d-\x7e]{1,200})"')
 _DIVERTIBLE = frozenset({Endpoint.CHAT, Endpoint.RESPONSES})
+#: A stream of these without its final event is not whole.
+_WITH_FINAL_EVENT = _DIVERTIBLE | {Endpoint.COMPLETIONS}
 
 
 class ClientLeft(Exception):
-    """The client closed its connection."""
+    """The client closed its connection before its request was whole."""
 
 
 class Relay:
@@ -56,81 +55,75 @@ class Relay:
 
     def __init__(self, state: State) -> None:
         self._state = state
+        self._record = state.recorder.record
         self._log_now = OncePerMinute()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one call."""
-        headers: Headers = scope["headers"]
-        path = scope["raw_path"].decode("latin-1")
-        call = CallLog(scope["method"], path, classify(scope["method"], path), headers)
-        query = scope["query_string"]
-        if query:
-            call.path = f"{path}?{query.decode('latin-1')}"
+        method, target = scope["method"], scope["raw_path"]
+        endpoint = classify(method, target.decode("latin-1"))
+        if scope["query_string"]:
+            target += b"?" + scope["query_string"]
+        call = CallLog(method, target, endpoint, scope["headers"])
         deadline = asyncio.get_running_loop().time() + self._state.settings.total_timeout_seconds
         try:
-            call.request_body = await self._read_body(headers, receive)
+            call.request_body = await self._read_body(call, receive)
         except ClientLeft:
             return
-        except ClientError as error:
-            await self._refuse(call, error, send)
+        except BodyTooLarge as error:
+            await self._refuse(call, error, send, lambda: _linger(call, receive))
             return
 
-        me = asyncio.current_task()
-        assert me is not None
-        watch = asyncio.create_task(_cancel_when_gone(receive, me))
-        try:
-            await self._serve(call, send, deadline)
-        except asyncio.CancelledError:
-            if not watch.done() or watch.cancelled():
-                self._state.recorder.record(call, "upstream_cut")
-                raise  # the server is ending
-            me.uncancel()
-            call.status = call.status or 499
-            self._state.recorder.record(call, "client_left")
-        finally:
-            watch.cancel()
+        with ClientWatch(receive) as client:
+            try:
+                await self._serve(call, send, deadline)
+            except asyncio.CancelledError:
+                if not client.has_left:
+                    await self._record(call, "upstream_cut")
+                    raise  # the server is ending
+                client.forgive()
+                call.status = call.status or 499
+                await self._record(call, "client_left")
 
-    async def _read_body(self, headers: Headers, receive: Receive) -> bytes:
+    async def _read_body(self, call: CallLog, receive: Receive) -> bytes:
         limit = self._state.settings.max_body_bytes
-        length = find(headers, b"content-length")
+        length = call.fields.get(b"content-length", b"")
         if length.isdigit() and int(length) > limit:
             raise _too_large(limit)
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientLeft
-        body: bytes = message.get("body", b"")
-        if not message.get("more_body"):
-            return body
-        parts, size = [body], len(body)
-        while message.get("more_body"):
+        parts: list[bytes] = []
+        size = 0
+        while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise ClientLeft
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
+            part: bytes = message.get("body", b"")
+            size += len(part)
             if size > limit:
                 raise _too_large(limit)
-        return b"".join(parts)
+            parts.append(part)
+            if not message.get("more_body"):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _serve(self, call: CallLog, send: Send, deadline: float) -> None:
         """Decide, try the SLM if there is one, else and otherwise the LLM."""
         try:
-            if call.endpoint in _DIVERTIBLE and call.method == "POST" and await self._divert(call, send, deadline):
+            if call.endpoint in _DIVERTIBLE and await self._divert(call, send, deadline):
                 return
             await self._ask_llm(call, send, deadline)
         except UnderstudyError as error:
-            await self._refuse(call, error, send)
-
-    # Deciding ---------------------------------------------------------------------------------------------------------
+            if call.has_begun:
+                await self._break_off(call, error, send)
+            else:
+                await self._refuse(call, error, send)
 
     async def _divert(self, call: CallLog, send: Send, deadline: float) -> bool:
         """Decide, and let an SLM answer if it may and can. False: it is the LLM's turn."""
-        route = find(call.headers, b"x-understudy-route").decode("latin-1").strip().lower()
-        if route == "slm" and not self._is_admin(call.headers):
+        route = call.fields.get(b"x-understudy-route", b"").strip().lower()
+        if route == b"slm" and not self._is_admin(call):
             raise Forbidden("x-understudy-route: slm needs the admin token")
         router = self._state.serving.router
         if router.snapshot is None:
-            call.reason = Reason.HEADER_OVERRIDE if route == "llm" else Reason.NO_SNAPSHOT
+            call.reason = Reason.HEADER_OVERRIDE if route == b"llm" else Reason.NO_SNAPSHOT
             return False
         body, features = await self._read(call)
         if features is None:
@@ -138,9 +131,9 @@ class Relay:
             return False
         decision = router.decide(
             features,
-            held=Reason.HEADER_OVERRIDE if route == "llm" else None,
-            force=route == "slm",
-            session=find(call.headers, b"x-understudy-session").decode("latin-1") or None,
+            held=Reason.HEADER_OVERRIDE if route == b"llm" else None,
+            force=route == b"slm",
+            session=call.fields.get(b"x-understudy-session", b"").decode("latin-1") or None,
         )
         if decision.payload_text is not None:
             decision = await asyncio.get_running_loop().run_in_executor(None, router.settle, decision)
@@ -155,7 +148,7 @@ class Relay:
             call.attempts.append(outcome.attempt)
             return False
         call.served_by, call.upstream, call.model_resolved = "slm", outcome.upstream, outcome.model
-        await self._send_served(call, outcome, send)
+        await self._relay_served(call, outcome, send)
         return True
 
     async def _read(self, call: CallLog) -> tuple[dict[str, Any], CallFeatures | None]:
@@ -170,12 +163,11 @@ class Relay:
         except (orjson.JSONDecodeError, FeaturesUnreadable, RecursionError):
             return {}, None
 
-    def _is_admin(self, headers: Headers) -> bool:
-        return self._state.gate.is_admin(bearer_token(find(headers, b"authorization").decode("latin-1")))
+    def _is_admin(self, call: CallLog) -> bool:
+        return self._state.gate.is_admin(bearer_token(call.fields.get(b"authorization", b"").decode("latin-1")))
 
-    # Answering --------------------------------------------------------------------------------------------------------
-
-    async def _send_served(self, call: CallLog, served: Served, send: Send) -> None:
+    async def _relay_served(self, call: CallLog, served: Served, send: Send) -> None:
+        """Send an SLM's answer."""
         call.status = served.status
         call.response_content_type = served.content_type.decode("latin-1")
         headers = [(b"content-type", served.content_type), *served.headers]
@@ -183,33 +175,24 @@ class Relay:
             headers.append((b"content-length", b"%d" % len(served.body)))
             await self._send_whole(call, headers, served.body, send)
             return
-        await self._begin(call, headers, send)
-        await self._stream_events(call, served.body, send, None)
+        async with contextlib.aclosing(served.body) as chunks:
+            await self._send_stream(call, headers, lambda: anext(chunks, b""), FinalEvent(), send)
 
     async def _ask_llm(self, call: CallLog, send: Send, deadline: float) -> None:
+        """Send the LLM what came, and the client what comes back."""
         state = self._state
-        own_key = state.llm_authorization
-        headers = for_upstream(call.headers, own_key, keep_authorization=not self._is_admin(call.headers))
-        patience = Patience(state.settings, deadline)
+        headers = for_upstream(call.headers, state.llm_authorization, state.gate.secret)
         begun = time.perf_counter()
-        answer: aiohttp.ClientResponse | None = None
+        answer = await state.llm.ask(call.method, call.target[3:], headers, call.request_body, deadline)
         try:
-            async with errors_mapped(patience):
-                answer = await state.llm.request(call.method, call.path[3:], headers, call.request_body)
-                patience.progressed()
-                call.waited_seconds += time.perf_counter() - begun
-                await self._relay(call, answer, patience, send)
-        except UpstreamError as error:
-            if call.first_byte is None:
-                raise
-            await self._break_off(call, error, send)
+            call.waited_seconds += time.perf_counter() - begun
+            await self._relay_answer(call, answer, send)
         finally:
-            if answer is not None:
-                answer.close() if not answer.content.is_eof() else answer.release()
+            answer.close()
 
-    async def _relay(self, call: CallLog, answer: aiohttp.ClientResponse, patience: Patience, send: Send) -> None:
+    async def _relay_answer(self, call: CallLog, answer: Answer, send: Send) -> None:
         call.status = answer.status
-        headers = for_client(answer.raw_headers)
+        headers = for_client(answer.headers)
         content_type = find(headers, b"content-type")
         call.response_content_type = content_type.decode("latin-1")
         call.response_content_encoding = find(headers, b"content-encoding").decode("latin-1")
@@ -220,95 +203,96 @@ class Relay:
             body = await answer.read()
             call.waited_seconds += time.perf_counter() - begun
             await self._send_whole(call, headers, body, send)
-            return
-        if content_type.startswith(b"text/event-stream"):
-            headers.append((b"x-accel-buffering", b"no"))
-            await self._begin(call, headers, send)
-            await self._stream_events(call, _chunks(answer), send, patience)
-            return
-        await self._begin(call, headers, send)
-        await self._stream_bytes(call, answer, int(length) if length.isdigit() else None, patience, send)
+        elif content_type.startswith(b"text/event-stream"):
+            must_be_final = call.endpoint in _WITH_FINAL_EVENT and answer.status == 200 and not answer.is_framed
+            await self._send_stream(call, headers, answer.chunk, FinalEvent(), send, must_be_final)
+        else:
+            end = _LastBytes(int(length) if length.isdigit() else None)
+            await self._send_stream(call, headers, answer.chunk, end, send)
 
     async def _send_whole(self, call: CallLog, headers: Headers, body: bytes, send: Send) -> None:
         call.first_byte = time.perf_counter()
-        call.answer.append(body)
-        self._state.recorder.record(call, "finished")
+        call.keep(body)
+        await self._record(call, "finished")
+        call.has_begun = True
         await send({"type": "http.response.start", "status": call.status, "headers": headers + self._own(call)})
         await send({"type": "http.response.body", "body": body})
 
-    async def _begin(self, call: CallLog, headers: Headers, send: Send) -> None:
-        await send({"type": "http.response.start", "status": call.status, "headers": headers + self._own(call)})
+    async def _send_stream(
+        self,
+        call: CallLog,
+        headers: Headers,
+        more: Callable[[], Awaitable[bytes]],
+        end: _End,
+        send: Send,
+        must_be_final: bool = False,
+    ) -> None:
+        """Pass on what comes as it comes; hold only its end, until the call is logged.
+
+        The head waits for the body's first bytes: until then, whatever goes wrong is an error with a status.
+
+        Args:
+            more: the next bytes; empty when there are none.
+            must_be_final: the end of the bytes alone does not say that they are whole.
+        """
+        begun = time.perf_counter()
+        chunk = await more()
         call.first_byte = time.perf_counter()
+        call.waited_seconds += call.first_byte - begun
+        call.keep(chunk)
+        call.has_begun = True
+        if isinstance(end, FinalEvent):
+            headers.append((b"x-accel-buffering", b"no"))
+        await send({"type": "http.response.start", "status": call.status, "headers": headers + self._own(call)})
+        while chunk:
+            now, last = end.split(chunk)
+            if now:
+                await send({"type": "http.response.body", "body": now, "more_body": True})
+            if last:
+                must_be_final = False
+                await self._record(call, "finished")
+                await send({"type": "http.response.body", "body": last, "more_body": True})
+            begun = time.perf_counter()
+            chunk = await more()
+            call.waited_seconds += time.perf_counter() - begun
+            call.keep(chunk)
+        if must_be_final:
+            raise UpstreamCut("the LLM closed the connection before its answer was whole")
+        await self._record(call, "finished")
+        await send({"type": "http.response.body", "body": end.held()})
 
-    async def _stream_events(
-        self, call: CallLog, chunks: AsyncGenerator[bytes, None], send: Send, patience: Patience | None
-    ) -> None:
-        """Pass events on as they come; hold only the last one, until the call is logged."""
-        final = sse.FinalEvent()
-        keep = call.answer.append
-        try:
-            while True:
-                begun = time.perf_counter()
-                chunk = await anext(chunks, None)
-                call.waited_seconds += time.perf_counter() - begun
-                if chunk is None:
-                    break
-                if patience is not None:
-                    patience.progressed()
-                keep(chunk)
-                now, last = final.split(chunk)
-                if now:
-                    await send({"type": "http.response.body", "body": now, "more_body": True})
-                if last:
-                    self._state.recorder.record(call, "finished")
-                    await send({"type": "http.response.body", "body": last, "more_body": True})
-        except UpstreamError as error:  # of an SLM's stream; the LLM's are mapped around us
-            await self._break_off(call, error, send)
-            return
-        finally:
-            await chunks.aclose()
-        self._state.recorder.record(call, "finished")
-        await send({"type": "http.response.body", "body": final.held()})
-
-    async def _stream_bytes(
-        self, call: CallLog, answer: aiohttp.ClientResponse, length: int | None, patience: Patience, send: Send
-    ) -> None:
-        """Pass any other body on; the client has it whole with the last of `length` bytes, or with the end."""
-        sent = 0
-        async for chunk in answer.content.iter_any():
-            patience.progressed()
-            sent += len(chunk)
-            if sent <= MAX_LOGGED_ANSWER_BYTES:
-                call.answer.append(chunk)
-            if sent == length:
-                self._state.recorder.record(call, "finished")
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        self._state.recorder.record(call, "finished")
-        await send({"type": "http.response.body", "body": b""})
-
-    async def _break_off(self, call: CallLog, error: UpstreamError, send: Send) -> None:
+    async def _break_off(self, call: CallLog, error: UnderstudyError, send: Send) -> None:
         """The answer has begun and will never be whole: it must not look finished."""
-        self._state.recorder.record(call, "upstream_cut")
-        if call.response_content_type.startswith("text/event-stream"):
-            await send({"type": "http.response.body", "body": b"\n\n" + sse.encode(error.body()), "more_body": True})
+        await self._record(call, "upstream_cut")
+        if self._log_now(error.code):
+            log.warning("answer.broken_off", call=call.shown_id, error=str(error))
+        if call.response_content_type.startswith("text/event-stream") and not call.response_content_encoding:
+            # The blank line ends what was cut. SDKs raise on an event with `error`, and take a clean end for the end.
+            await send({"type": "http.response.body", "body": b"\n\n" + encode(error.body()), "more_body": True})
             await send({"type": "http.response.body", "body": b""})
-            return
-        raise error  # the server closes the connection in the middle of the body
+        # else the body stays without its end, and the server closes the connection.
 
-    async def _refuse(self, call: CallLog, error: UnderstudyError, send: Send) -> None:
-        """Answer with an error of our own; if the answer has begun, the server closes the connection."""
-        if call.first_byte is not None:
-            raise error
+    async def _refuse(
+        self, call: CallLog, error: UnderstudyError, send: Send, linger: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """Answer with an error of our own."""
         call.status = error.status
         call.response_content_type = "application/json"
         body = error.body()
-        call.answer.append(body)
+        call.keep(body)
         call.first_byte = time.perf_counter()
-        self._state.recorder.record(call, "refused")
+        await self._record(call, "refused")
+        if isinstance(error, UpstreamError) and self._log_now(error.code):
+            log.warning("llm.failed", call=call.shown_id, error=str(error))
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        if isinstance(error, BodyTooLarge):
+        if linger is not None:
             headers.append((b"connection", b"close"))
+        call.has_begun = True
         await send({"type": "http.response.start", "status": error.status, "headers": headers + self._own(call)})
+        if linger is not None:
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            await linger()
+            body = b""
         await send({"type": "http.response.body", "body": body})
 
     def _own(self, call: CallLog) -> Headers:
@@ -328,17 +312,44 @@ class Relay:
         return headers
 
 
-async def _cancel_when_gone(receive: Receive, task: asyncio.Task[Any]) -> None:
-    """Wait for the client to leave, then cancel the call, whatever it is waiting for."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    task.cancel()
+class _End(Protocol):
+    """Knows the end of an answer when it comes, so that the call is logged before the client can have it."""
+
+    def split(self, chunk: bytes) -> tuple[bytes, bytes]:
+        """(what can be sent at once, the end)."""
+        ...
+
+    def held(self) -> bytes:
+        """What was held back, and never became the end."""
+        ...
 
 
-async def _chunks(answer: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
-    """An answer's bytes as they come."""
-    async for chunk in answer.content.iter_any():
-        yield chunk
+class _LastBytes:
+    """The end of a body of known length, or of one whose end nobody knows before it has come."""
+
+    def __init__(self, length: int | None) -> None:
+        self._missing = length
+
+    def split(self, chunk: bytes) -> tuple[bytes, bytes]:
+        """See `_End`."""
+        if self._missing is None:
+            return chunk, b""
+        self._missing -= len(chunk)
+        return (chunk, b"") if self._missing > 0 else (b"", chunk)
+
+    def held(self) -> bytes:
+        """See `_End`."""
+        return b""
+
+
+async def _linger(call: CallLog, receive: Receive) -> None:
+    """Take what a client still sends of a refused body, for a while: closing on it could destroy the answer unread."""
+    if b"expect" in call.fields:
+        return  # it waits for our word
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while (await receive()).get("more_body"):
+                pass
 
 
 def _model_of(call: CallLog) -> bytes:

@@ -63,14 +63,16 @@ class Serving:
             database: asked by `refresh`, never here.
             artifacts: where snapshots are.
             metrics: gets the clusters and stages in force.
-            encoder: sentence-transformers model for payloads that the static encoder is unsure of; loaded when the
-                first of them comes.
+            encoder: sentence-transformers model for payloads that the static encoder is unsure of; loaded beside
+                serving once a task in force may need it. Until then such payloads are the LLM's.
         """
         self._cache = cache
         self._database = database
         self._artifacts = artifacts
         self._metrics = metrics
         self._encoder = TransformerEncoder(encoder) if encoder else None
+        self._loaded_encoder: TransformerEncoder | None = None
+        self._loader: threading.Thread | None = None
         self._log_now = OncePerMinute()
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -139,7 +141,29 @@ class Serving:
         if self._snapshot is not None:
             self._metrics.know_clusters(self._snapshot.clusters)
         self._metrics.show_promotions(newest.promotions)
-        self.router = Router(self._snapshot, newest.promotions, self._encoder)
+        self.router = Router(self._snapshot, newest.promotions, self._loaded_encoder)
+        if self._encoder is not None and self._loader is None and self._may_need_encoder():
+            self._loader = threading.Thread(target=self._load_encoder, args=[self._encoder], daemon=True)
+            self._loader.start()
+
+    def _may_need_encoder(self) -> bool:
+        """Whether a promoted task's payloads are judged by the transformer where the static encoder is unsure."""
+        if self._snapshot is None:
+            return False
+        tasks = (self._snapshot.task_of.get(cluster_id) for cluster_id in self._in_force.promotions)
+        models = (self._snapshot.payloads.get(task) for task in tasks if task is not None)
+        return any(model is not None and model.full is not None for model in models)
+
+    def _load_encoder(self, encoder: TransformerEncoder) -> None:
+        """Seconds and a few hundred MB, which no call waits for."""
+        try:
+            encoder.load()
+        except Exception as error:  # what a model's files can raise has no end; the LLM serves on
+            log.error("encoder.not_loaded", encoder=encoder.source, error=repr(error))
+            return
+        with self._lock:
+            self._loaded_encoder = encoder
+            self.router = Router(self._snapshot, self._in_force.promotions, encoder)
 
     def _load(self, snapshot_id: str) -> Snapshot | None:
         try:

@@ -1,107 +1,90 @@
-"""The data plane's HTTP client: pools, timeouts, errors. aiohttp, at a tenth of httpx's CPU under concurrency."""
+"""The data plane's HTTP clients: the LLM by a client of our own, SLMs by aiohttp."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+import ssl
+from urllib.parse import urlsplit
 
 import aiohttp
-from yarl import URL
 
-from proxy.errors import UpstreamCut, UpstreamTimeout, UpstreamUnreachable
 from proxy.headers import Headers
+from proxy.http1 import Answer, Pool
 from proxy.settings import Settings
 
-_SKIP = frozenset({"User-Agent", "Accept", "Accept-Encoding", "Content-Type"})
-READ_BYTES = 2**18
-
-
-def no_delay(address: aiohttp.abc.AddrInfo) -> socket.socket:  # type: ignore[name-defined]
-    """A socket that sends small pieces at once: Nagle's algorithm costs 40 ms before the first token."""
-    family, kind, protocol, _, _ = address
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return made
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_ALWAYS_WITH_LENGTH = frozenset({"POST", "PUT", "PATCH"})
 
 
 def open_session(settings: Settings) -> aiohttp.ClientSession:
-    """One session a worker: no cookies, no decompression, no proxies from the environment."""
+    """A client for SLM servers: one session a worker; no cookies, no proxies from the environment."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60, socket_factory=no_delay),
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),  # vLLM closes idle connections after 5 s
         cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout_seconds),
-        skip_auto_headers=_SKIP,
-        read_bufsize=READ_BYTES,
-        max_line_size=65536,
-        max_field_size=65536,
     )
-
-
-class Patience:
-    """The time that one call may still take, phase by phase. Made to be entered once, moved on often."""
-
-    def __init__(self, settings: Settings, deadline: float) -> None:
-        """
-        Args:
-            deadline: `loop.time()` at which the call must have ended.
-        """
-        loop = asyncio.get_running_loop()
-        self._now = loop.time
-        self._idle_seconds = settings.idle_timeout_seconds
-        self._deadline = deadline
-        self.phase = "first_token"
-        self.timeout = asyncio.timeout_at(min(loop.time() + settings.first_token_timeout_seconds, deadline))
-
-    def progressed(self) -> None:
-        """Something came: from now on it is the idle timeout that counts."""
-        self.phase = "idle"
-        self.timeout.reschedule(min(self._now() + self._idle_seconds, self._deadline))
-
-    def expired(self) -> UpstreamTimeout:
-        """The error for the phase that took too long."""
-        phase = "total" if self._now() >= self._deadline else self.phase
-        return UpstreamTimeout(f"the LLM took too long ({phase.replace('_', ' ')} timeout)", phase)
-
-
-@asynccontextmanager
-async def errors_mapped(patience: Patience) -> AsyncIterator[None]:
-    """Run the block within the call's patience, and raise `UpstreamError`s for whatever the network does."""
-    try:
-        async with patience.timeout:
-            yield
-    except TimeoutError as error:
-        if isinstance(error, aiohttp.ConnectionTimeoutError):
-            raise UpstreamTimeout("the LLM could not be reached in time (connect timeout)", "connect") from error
-        raise patience.expired() from error
-    except aiohttp.ClientConnectorError as error:
-        raise UpstreamUnreachable(f"the LLM can't be reached: {error}") from error
-    except (aiohttp.ClientError, ConnectionError) as error:
-        raise UpstreamCut(f"the LLM's connection broke: {type(error).__name__}: {error}") from error
 
 
 class Llm:
     """The LLM behind `UNDERSTUDY_UPSTREAM_URL`."""
 
-    def __init__(self, session: aiohttp.ClientSession, settings: Settings) -> None:
-        self._session = session
-        self._base = settings.upstream_url
-        self._urls: dict[str, URL] = {}
+    def __init__(self, settings: Settings) -> None:
+        url = urlsplit(settings.upstream_url)
+        tls = ssl.create_default_context() if url.scheme == "https" else None
+        if tls is not None:
+            tls.set_alpn_protocols(["http/1.1"])
+        host, port = url.hostname or "", url.port or _DEFAULT_PORTS[url.scheme]
+        self._pool = Pool(host, port, tls, settings.connect_timeout_seconds)
+        self._host_header = url.netloc.rpartition("@")[2].encode("idna" if not host.isascii() else "ascii")
+        self._base_path = url.path.encode("ascii")
+        self._first_token_seconds = settings.first_token_timeout_seconds
+        self._idle_seconds = settings.idle_timeout_seconds
 
-    def request(self, method: str, path: str, headers: Headers, body: bytes) -> Awaitable[aiohttp.ClientResponse]:
-        """Send; the response's body is still to be read.
+    async def ask(self, method: str, target: bytes, headers: Headers, body: bytes, deadline: float) -> Answer:
+        """Send a call; the answer has its head, its body is still to be read. Its `close` is the caller's duty.
 
         Args:
-            path: after `/v1`, as it came, with the query.
+            target: path after `/v1` and query, as they came.
+            headers: without `host`, `content-length` and those of the hop.
+            deadline: `loop.time()` at which the answer must have ended.
+
+        Raises:
+            UpstreamUnreachable, UpstreamCut, UpstreamTimeout
         """
-        url = self._urls.get(path)
-        if url is None:
-            url = URL(self._base + path, encoded=True)
-            if len(self._urls) < 256:
-                self._urls[path] = url
-        named = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
-        return self._session.request(
-            method, url, data=body or None, headers=named, allow_redirects=False, expect100=False
+        connection = await self._pool.take()
+        answer = Answer(
+            connection,
+            bodiless=method == "HEAD",
+            first_due=asyncio.get_running_loop().time() + self._first_token_seconds,
+            idle_seconds=self._idle_seconds,
+            deadline=deadline,
         )
+        connection.send(answer, self._head(method, target, headers, len(body)), body)
+        try:
+            await answer.begin()
+        except BaseException:  # cancelled, above all: the upstream must not go on working
+            answer.close()
+            raise
+        return answer
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._pool.close()
+
+    def _head(self, method: str, target: bytes, headers: Headers, body_bytes: int) -> bytes:
+        """The request's first bytes."""
+        lines = [
+            method.encode("ascii"),
+            b" ",
+            self._base_path,
+            target,
+            b" HTTP/1.1\r\nhost: ",
+            self._host_header,
+            b"\r\n",
+        ]
+        for name, value in headers:
+            lines += (name, b": ", value, b"\r\n")
+        if body_bytes or method in _ALWAYS_WITH_LENGTH:
+            lines.append(b"content-length: %d\r\n" % body_bytes)
+        lines.append(b"\r\n")
+        return b"".join(lines)

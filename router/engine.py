@@ -42,7 +42,7 @@ class Router:
         Args:
             snapshot: None before anything was learned.
             promotions: by cluster id.
-            encoder: the transformer, shared between routers. Where there is none, or not the one that the snapshot was
+            encoder: the transformer, loaded, shared between routers. Where there is none, or not the one that the snapshot was
                 learned with, unclear payloads are the LLM's.
         """
         self.snapshot = snapshot
@@ -82,7 +82,7 @@ class Router:
     def settle(self, decision: Decision) -> Decision:
         """Ask the transformer about the payload of an unclear decision. Never raises.
 
-        Takes milliseconds, and seconds the first time: call it in a thread.
+        Takes milliseconds: call it in a thread.
 
         Returns:
             A final decision; one that was final already comes back as it is.

@@ -108,10 +108,7 @@ class Proxy:
     def children(self, kind: str) -> list[psutil.Process]:
         """Its `worker` processes, or its `shipper`, oldest first."""
         children = psutil.Process(self.process.pid).children()
-        shippers = [child for child in children if _nice(child) == 19]
-        trackers = [child for child in children if "resource_tracker" in " ".join(child.cmdline())]
-        found = shippers if kind == "shipper" else [c for c in children if c not in shippers and c not in trackers]
-        return sorted(found, key=lambda child: child.create_time())
+        return sorted((c for c in children if _kind(c) == kind), key=lambda child: child.create_time())
 
     def stop(self, seconds: float = PATIENCE_SECONDS) -> int:
         """SIGTERM, and wait for the end; returns its exit status."""
@@ -135,11 +132,14 @@ class Proxy:
         self.process.wait(10)
 
 
-def _nice(process: psutil.Process) -> int:
+def _kind(child: psutil.Process) -> str:
+    """`worker`, `shipper`, `tracker` (of Python's multiprocessing); `gone` for one that has just ended."""
     try:
-        return int(process.nice())
-    except psutil.NoSuchProcess:
-        return 0
+        if "resource_tracker" in " ".join(child.cmdline()):
+            return "tracker"
+        return "shipper" if child.nice() == 19 else "worker"
+    except psutil.NoSuchProcess:  # zombies among them
+        return "gone"
 
 
 class Serve(Protocol):

@@ -1,0 +1,146 @@
+"""What is in force stays in force, whatever happens to the database, the cache or a snapshot."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from proxy.metrics import Metrics
+from proxy.serving import Serving
+from router.learning.discovery import discover
+from router.snapshot import Snapshot
+from storage.artifacts import ArtifactStore
+from storage.database import Database
+from storage.errors import DatabaseDown
+from storage.models import PromotionRow
+from storage.repositories import promotions
+from storage.repositories.state import set_active_snapshot
+from tests.conftest import wait_for
+from tests.router.conftest import logged_calls
+
+
+@pytest.fixture(scope="module")
+def snapshots() -> tuple[Snapshot, Snapshot]:
+    """Two that differ."""
+    return discover(logged_calls()).snapshot, discover(logged_calls()[:-40]).snapshot
+
+
+class Installation:
+    """A data directory with a database."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.database = Database(f"sqlite:///{root / 'understudy.db'}")
+        self.artifacts = ArtifactStore(root / "artifacts")
+        self.database.upgrade()
+
+    def activate(self, snapshot: Snapshot) -> str:
+        name = self.artifacts.put("snapshot", snapshot.dump(), {}, artifact_id=snapshot.snapshot_id)
+        with self.database.write() as session:
+            set_active_snapshot(session, name)
+        return name
+
+    def promote(self, cluster_id: str) -> None:
+        row = PromotionRow(
+            cluster_id=cluster_id, model="m", stage="live", share=1.0, slm="slm", forced=True, actor="a",
+            created_at=datetime.now(UTC),
+        )  # fmt: skip
+        with self.database.write() as session:
+            promotions.promote(session, row)
+
+    def serving(self) -> Serving:
+        return Serving(self.root / "serving.json", self.database, self.artifacts, Metrics())
+
+    def lose_the_database(self) -> None:
+        (self.root / "understudy.db").unlink()
+        (self.root / "understudy.db").mkdir()
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Installation:
+    return Installation(tmp_path)
+
+
+def test_nothing_learned_is_nothing_served(installation: Installation) -> None:
+    serving = installation.serving()
+    serving.refresh()
+    assert (serving.snapshot, dict(serving.promotions)) == (None, {})
+
+
+def test_a_snapshot_and_its_promotions_come_into_force_together(
+    installation: Installation, snapshots: tuple[Snapshot, Snapshot]
+) -> None:
+    serving = installation.serving()
+    name = installation.activate(snapshots[0])
+    installation.promote("c-1")
+    before = serving.router
+    serving.refresh()
+    assert serving.snapshot is not None
+    assert serving.snapshot.snapshot_id == name
+    assert set(serving.router.promotions) == {"c-1"}
+    assert serving.router is not before
+
+
+def test_a_router_is_exchanged_only_when_something_changed(
+    installation: Installation, snapshots: tuple[Snapshot, Snapshot]
+) -> None:
+    serving = installation.serving()
+    installation.activate(snapshots[0])
+    serving.refresh()
+    router = serving.router
+    serving.refresh()
+    assert serving.router is router
+
+
+def test_a_worker_starts_with_what_was_in_force_while_the_database_is_dead(
+    installation: Installation, snapshots: tuple[Snapshot, Snapshot]
+) -> None:
+    name = installation.activate(snapshots[0])
+    installation.promote("c-1")
+    installation.serving().refresh()
+    installation.lose_the_database()
+    serving = installation.serving()
+    with pytest.raises(DatabaseDown):
+        serving.refresh()
+    assert serving.snapshot is not None
+    assert serving.snapshot.snapshot_id == name
+    assert set(serving.promotions) == {"c-1"}
+
+
+@pytest.mark.parametrize("damage", ["truncate", "delete", "manifest"])
+def test_a_damaged_snapshot_leaves_the_old_one_in_force(
+    installation: Installation, snapshots: tuple[Snapshot, Snapshot], damage: str
+) -> None:
+    old, new = snapshots
+    assert old.snapshot_id != new.snapshot_id
+    serving = installation.serving()
+    installation.activate(old)
+    serving.refresh()
+    directory = installation.root / "artifacts" / installation.activate(new)
+    victim = directory / ("manifest.json" if damage == "manifest" else "snapshot.json")
+    victim.unlink() if damage == "delete" else victim.write_bytes(victim.read_bytes()[:-10])
+    installation.promote("c-1")
+    serving.refresh()
+    assert serving.snapshot is not None
+    assert serving.snapshot.snapshot_id == old.snapshot_id
+    assert set(serving.promotions) == {"c-1"}  # a demotion must work all the same
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version": "x"}', b"\xff"])
+def test_a_damaged_cache_is_no_reason_not_to_start(installation: Installation, content: bytes) -> None:
+    (installation.root / "serving.json").write_bytes(content)
+    assert installation.serving().snapshot is None
+
+
+def test_a_change_is_noticed_without_being_told(
+    installation: Installation, snapshots: tuple[Snapshot, Snapshot]
+) -> None:
+    serving = installation.serving()
+    serving.start()
+    try:
+        installation.activate(snapshots[0])
+        wait_for(lambda: serving.snapshot is not None, 5)
+    finally:
+        serving.stop()
