@@ -158,7 +158,7 @@ class Serving:
         """Seconds and a few hundred MB, which no call waits for."""
         try:
             encoder.load()
-        except Exception as error:  # what a model's files can raise has no end; the LLM serves on
+        except Exception as error:  # noqa: BLE001 - what a model's files can raise has no end; the LLM serves on
             log.error("encoder.not_loaded", encoder=encoder.source, error=repr(error))
             return
         with self._lock:

@@ -42,8 +42,8 @@ class Router:
         Args:
             snapshot: None before anything was learned.
             promotions: by cluster id.
-            encoder: the transformer, loaded, shared between routers. Where there is none, or not the one that the snapshot was
-                learned with, unclear payloads are the LLM's.
+            encoder: the transformer, loaded, shared between routers. Where there is none, or not the one that the
+                snapshot was learned with, unclear payloads are the LLM's.
         """
         self.snapshot = snapshot
         self.promotions = promotions
