@@ -3,7 +3,8 @@
     app.py          the ASGI app: the relay under /v1, the admin API, health and metrics beside it
     relay.py        one call from its first byte to its record: read, decide, try, relay, log
     wire/           OpenAI's formats: which endpoint, which few fields, SSE events, usage
-    upstreams.py    the data plane's HTTP client (aiohttp): pools, timeouts, cancellation, error mapping
+    upstreams.py    who is asked: the LLM by `http1.py`, SLMs by aiohttp
+    http1.py        a pooled HTTP/1.1 client that leaves heads and bodies as they are: timeouts, cancellation
     slm.py          one attempt at an SLM: rewrite, enforce the contract, verify, or give way to the LLM
     breaker.py      which SLM servers are worth trying just now
     recorder.py     the call as a record, into the spool, before the client sees its end
