@@ -29,7 +29,6 @@ class ClientWatch:
         assert task is not None
         self._task = task
         self._waiting: Coroutine[Any, Any, Message] | None = None
-        self._for: asyncio.Future[Any] | None = None
 
     def __enter__(self) -> ClientWatch:
         self._listen()
@@ -38,10 +37,9 @@ class ClientWatch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._for is not None:
-            self._for.remove_done_callback(self._go_on)
         if self._waiting is not None:
             self._waiting.close()
+            self._waiting = None
 
     def forgive(self) -> None:
         """The cancellation has been dealt with; the task goes on."""
@@ -53,19 +51,20 @@ class ClientWatch:
 
     def _go_on(self, _: asyncio.Future[Any] | None) -> None:
         """Continue `receive()` to the next thing that it waits for, or to its message."""
-        assert self._waiting is not None
+        if self._waiting is None:
+            return  # the call has ended in the same turn of the loop
         try:
-            self._for = self._waiting.send(None)
+            awaited: asyncio.Future[Any] | None = self._waiting.send(None)
         except StopIteration as done:
-            self._waiting = self._for = None
+            self._waiting = None
             if done.value["type"] == "http.disconnect":
                 self.has_left = True
                 self._task.cancel()
             else:
                 self._listen()
             return
-        if self._for is None:  # a bare yield (`asyncio.sleep(0)`): once more in the next turn
+        if awaited is None:  # a bare yield (`asyncio.sleep(0)`): once more in the next turn
             asyncio.get_running_loop().call_soon(self._go_on, None)
             return
-        self._for._asyncio_future_blocking = False
-        self._for.add_done_callback(self._go_on)
+        awaited._asyncio_future_blocking = False
+        awaited.add_done_callback(self._go_on)

@@ -143,6 +143,13 @@ class UpstreamTimeout(UpstreamError):
         self.phase = phase
 
 
+class ShuttingDown(UnderstudyError):
+    """The proxy ended before the answer was whole: it took longer than `UNDERSTUDY_DRAIN_SECONDS`."""
+
+    status = 503
+    code = "shutting_down"
+
+
 class ServiceUnavailable(UnderstudyError):
     """A part that the admin API needs is down; serving goes on."""
 

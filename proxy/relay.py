@@ -19,7 +19,7 @@ import structlog
 from proxy.attempts import Declined, Served
 from proxy.auth import bearer_token
 from proxy.disconnects import ClientWatch, Receive
-from proxy.errors import BodyTooLarge, Forbidden, UnderstudyError, UpstreamCut, UpstreamError
+from proxy.errors import BodyTooLarge, Forbidden, ShuttingDown, UnderstudyError, UpstreamCut, UpstreamError
 from proxy.headers import Headers, find, for_client, for_upstream
 from proxy.logs import OncePerMinute
 from proxy.recorder import CallLog
@@ -78,12 +78,12 @@ class Relay:
             try:
                 await self._serve(call, send, deadline)
             except asyncio.CancelledError:
-                if not client.has_left:
-                    await self._record(call, "upstream_cut")
-                    raise  # the server is ending
                 client.forgive()
-                call.status = call.status or 499
-                await self._record(call, "client_left")
+                if client.has_left:
+                    call.status = call.status or 499
+                    await self._record(call, "client_left")
+                else:
+                    await self._fail(call, ShuttingDown("the proxy is shutting down"), send)
 
     async def _read_body(self, call: CallLog, receive: Receive) -> bytes:
         limit = self._state.settings.max_body_bytes
@@ -111,10 +111,14 @@ class Relay:
                 return
             await self._ask_llm(call, send, deadline)
         except UnderstudyError as error:
-            if call.has_begun:
-                await self._break_off(call, error, send)
-            else:
-                await self._refuse(call, error, send)
+            await self._fail(call, error, send)
+
+    async def _fail(self, call: CallLog, error: UnderstudyError, send: Send) -> None:
+        """Tell the client, in the way that is left."""
+        if call.has_begun:
+            await self._break_off(call, error, send)
+        else:
+            await self._refuse(call, error, send)
 
     async def _divert(self, call: CallLog, send: Send, deadline: float) -> bool:
         """Decide, and let an SLM answer if it may and can. False: it is the LLM's turn."""

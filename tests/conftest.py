@@ -179,6 +179,7 @@ def running(directory: Path, workers: int = 1, data_dir: Path | None = None, **v
         proxy.stop()
         assert process.stdout is not None
         process.stdout.close()
+    assert "Traceback" not in errors.read_text()  # what can go wrong is foreseen, and told in a line
 
 
 def environment_with(data_dir: Path, **values: str) -> dict[str, str]:

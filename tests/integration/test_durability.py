@@ -245,6 +245,7 @@ def test_a_call_that_outlives_the_drain_is_logged_as_cut(serve: Serve) -> None:
             content += b"".join(pieces)
     slow.stop()
     assert b"[DONE]" not in content
+    assert b'"code":"shutting_down"' in content
     proxy.process.wait(30)
     again = serve(data_dir=proxy.data_dir, upstream_url=slow.base_url)
     found = await_logged(again, {answer.headers["x-understudy-call-id"]})
