@@ -223,7 +223,8 @@ def _served(
     endpoint: Endpoint, body: dict[str, Any], features: CallFeatures, completion: dict[str, Any], promotion: Promotion
 ) -> Served:
     """The verified completion in the form that the client asked for."""
-    clean = _cleaned(completion, promotion.model)
+    named = isinstance(body.get("tool_choice"), dict)
+    clean = _cleaned(completion, promotion.model, named)
     if endpoint is Endpoint.RESPONSES:
         response = translation.from_chat(clean, body)
         data = responses.render(response) if features.stream else orjson.dumps(response)
@@ -237,9 +238,15 @@ def _served(
     return Served(200, [], content_type, data, promotion.model, promotion.slm)
 
 
-def _cleaned(completion: dict[str, Any], model: str) -> dict[str, Any]:
-    """Only what OpenAI's completions have; tool calls carry our prefix, so that their loop is known as an SLM's."""
+def _cleaned(completion: dict[str, Any], model: str, named: bool) -> dict[str, Any]:
+    """Only what OpenAI's completions have; tool calls carry our prefix, so that their loop is known as an SLM's.
+
+    Args:
+        named: the client itself said which tool to call. Only then does OpenAI end a tool call with `stop`; vLLM does
+            so too when it was us who named it.
+    """
     choice = completion["choices"][0]
+    finish_reason = choice["finish_reason"]
     message = {name: value for name in _MESSAGE_FIELDS if (value := choice["message"].get(name)) is not None}
     message.setdefault("content", None)
     message.setdefault("refusal", None)
@@ -248,6 +255,7 @@ def _cleaned(completion: dict[str, Any], model: str) -> dict[str, Any]:
             {"id": SLM_TOOL_CALL_PREFIX + secrets.token_hex(12), "type": "function", "function": call["function"]}
             for call in message["tool_calls"]
         ]
+        finish_reason = finish_reason if named else "tool_calls"
     else:
         message.pop("tool_calls", None)
     usage = completion.get("usage") or {}
@@ -257,7 +265,7 @@ def _cleaned(completion: dict[str, Any], model: str) -> dict[str, Any]:
         "created": completion.get("created") or int(time.time()),
         "model": model,
         "choices": [
-            {"index": 0, "message": message, "logprobs": None, "finish_reason": choice["finish_reason"]},
+            {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason},
         ],
         "usage": {name: usage.get(name, 0) for name in _USAGE_FIELDS},
     }
