@@ -63,7 +63,7 @@ def run(once: bool, console: Console) -> int:
             "vLLM's CPU build is not installed here (see `make setup`): nothing could serve the small model"
         )
     work = Path(tempfile.mkdtemp(prefix="understudy-demo-"))
-    for ending in (signal.SIGTERM, signal.SIGHUP):
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.default_int_handler)
     try:
         with contextlib.ExitStack() as parts:
