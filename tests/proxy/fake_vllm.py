@@ -115,6 +115,8 @@ class FakeVllm:
         fault: see the module; empty: none.
         seen: the last chat request's body.
         cancelled: calls whose client left.
+        adapters: loaded ones, name → path.
+        can_load: whether adapters can be loaded at run time.
     """
 
     def __init__(self) -> None:
@@ -163,7 +165,6 @@ class FakeVllm:
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/load_lora_adapter", self._load)
-        app.router.add_post("/v1/unload_lora_adapter", self._unload)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", self._port, reuse_address=True)
@@ -264,13 +265,4 @@ class FakeVllm:
             error = {"message": message, "type": "InternalServerError", "param": None, "code": 500}
             return web.json_response({"error": error}, status=500)
         self.adapters[name] = path
-        answer = web.Response(body=f"Success: LoRA adapter '{name}' added successfully.".encode())
-        del answer.headers["content-type"]
-        return answer
-
-    async def _unload(self, request: web.Request) -> web.Response:
-        name = orjson.loads(await request.read())["lora_name"]
-        if self.adapters.pop(name, None) is None:
-            error = {"message": f"The lora adapter '{name}' cannot be found.", "type": "NotFoundError", "code": 404}
-            return web.json_response({"error": error}, status=404)
-        return web.Response(text=f"Success: LoRA adapter '{name}' removed successfully.")
+        return web.Response(body=f"Success: LoRA adapter '{name}' added successfully.".encode())  # plain text, unnamed
