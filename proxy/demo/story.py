@@ -53,7 +53,7 @@ def run(once: bool, console: Console) -> int:
     """Run the whole loop; then go on serving, unless `once`.
 
     Returns:
-        The exit status.
+        The exit status: 0, or 130 where it was to run once and was interrupted.
 
     Raises:
         DemoFailed: a part did not come up.
@@ -73,7 +73,7 @@ def run(once: bool, console: Console) -> int:
                 for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                     signal.signal(ending, signal.SIG_IGN)  # a second Ctrl-C must not stop the stopping
     except KeyboardInterrupt:
-        pass
+        return 130 if once else 0
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return 0
