@@ -17,6 +17,7 @@ import httpx
 from proxy.errors import UnderstudyError
 
 VLLM = Path(".venv-vllm/bin/vllm")
+VLLM_READY = Path(".venv-vllm/.ready")  # written by `make setup` when it has seen vLLM's kernels load
 PROXY_START_SECONDS, VLLM_START_SECONDS = 60.0, 180.0
 PROXY_STOP_SECONDS, VLLM_STOP_SECONDS = 60.0, 20.0
 

@@ -29,7 +29,7 @@ from rich.table import Table
 
 from proxy.demo import agents
 from proxy.demo.course import Course
-from proxy.demo.servers import VLLM, DemoFailed, environment, free_port, proxy, vllm
+from proxy.demo.servers import VLLM_READY, DemoFailed, environment, free_port, proxy, vllm
 from proxy.demo.tiny_model import Sample, build_base, quiet, train_adapter
 from proxy.replay.client import Tally, replay
 from proxy.replay.recordings import Recording, read_recordings
@@ -58,9 +58,9 @@ def run(once: bool, console: Console) -> int:
     Raises:
         DemoFailed: a part did not come up.
     """
-    if not VLLM.exists():
+    if not VLLM_READY.exists():
         raise DemoFailed(
-            "vLLM's CPU build is not installed here (see `make setup`): nothing could serve the small model"
+            "vLLM's CPU build is not installed here, so nothing could serve the small model; `make setup` says why"
         )
     work = Path(tempfile.mkdtemp(prefix="understudy-demo-"))
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
