@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PYTEST_ARGS ?=
 
 .PHONY: help setup demo test check format bench clean
@@ -21,8 +22,9 @@ setup: .venv/.ready
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "understudy needs Python 3.11 or newer: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv .venv || { echo "Python's venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
 	@echo "installing the pinned dependencies into .venv (a few minutes, once)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	@{ $(PIP) torch && $(PIP) --editable '.[test]'; } >.venv.log 2>&1 \
+		|| { tail -n 20 .venv.log; echo "pip failed; all that it said is in .venv.log"; exit 1; }
+	@rm -f .venv.log
 	@touch $@
 
 demo: setup
@@ -46,4 +48,4 @@ bench: setup
 	$(BIN)/python -m tests.bench
 
 clean:
-	rm -rf .venv .venv-vllm .cache build *.egg-info
+	rm -rf .venv .venv.log .venv-vllm .venv-vllm.log .cache build *.egg-info

@@ -39,6 +39,7 @@ _LLM_ONLY = (
     "reasoning_effort", "verbosity", "stream", "stream_options",
 )  # fmt: skip
 _MESSAGE_FIELDS = ("role", "content", "refusal", "tool_calls", "function_call")
+_CALLS_OWN_FAULT = frozenset({400, 413, 422})
 _USAGE_FIELDS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
@@ -48,6 +49,13 @@ class Refused(Exception):
     def __init__(self, reason: Reason, detail: str, status: int | None = None, answer: bytes = b"") -> None:
         super().__init__(detail)
         self.reason, self.status, self.answer = reason, status, answer
+
+    @property
+    def is_the_servers_fault(self) -> bool:
+        """Whether it speaks against the server: not where it found fault with this one request."""
+        return self.reason is Reason.SLM_TIMEOUT or (
+            self.reason is Reason.SLM_ERROR and self.status not in _CALLS_OWN_FAULT
+        )
 
 
 class SlmClient:
@@ -91,18 +99,15 @@ class SlmClient:
             return declined(Reason.SLM_UNAVAILABLE)
         try:
             request = _chat_request(endpoint, body, promotion, contract)
-        except translation.Untranslatable:
-            breaker.abandoned()
-            return declined(Reason.UNSUPPORTED_FEATURE)
-        try:
             completion = await self._ask(promotion, request, deadline)
             breaker.succeeded()
             _verify(completion, contract, self._settings.slm_min_confidence)
+            return _served(endpoint, body, features, completion, promotion)
+        except translation.Untranslatable:
+            breaker.abandoned()
+            return declined(Reason.UNSUPPORTED_FEATURE)
         except Refused as refused:
-            if refused.reason in (Reason.SLM_ERROR, Reason.SLM_TIMEOUT):
-                breaker.failed()
-            else:
-                breaker.succeeded()
+            breaker.failed() if refused.is_the_servers_fault else breaker.succeeded()
             if refused.reason is Reason.SLM_UNAVAILABLE:
                 self._on_missing(promotion)
             if self._log_now(refused.reason.value):
@@ -111,7 +116,11 @@ class SlmClient:
         except asyncio.CancelledError:
             breaker.abandoned()
             raise
-        return _served(endpoint, body, features, completion, promotion)
+        except Exception:  # fails open: whatever an SLM's answer does to us, the LLM can answer
+            breaker.abandoned()
+            if self._log_now("unexpected"):
+                log.exception("slm.declined", slm=promotion.slm, reason=Reason.SLM_ERROR.value)
+            return declined(Reason.SLM_ERROR)
 
     async def _ask(self, promotion: Promotion, request: dict[str, Any], deadline: float) -> dict[str, Any]:
         """Get a completion within the SLM's time.
@@ -223,7 +232,8 @@ def _served(
     endpoint: Endpoint, body: dict[str, Any], features: CallFeatures, completion: dict[str, Any], promotion: Promotion
 ) -> Served:
     """The verified completion in the form that the client asked for."""
-    clean = _cleaned(completion, promotion.model)
+    named = isinstance(body.get("tool_choice"), dict)
+    clean = _cleaned(completion, promotion.model, named)
     if endpoint is Endpoint.RESPONSES:
         response = translation.from_chat(clean, body)
         data = responses.render(response) if features.stream else orjson.dumps(response)
@@ -237,9 +247,15 @@ def _served(
     return Served(200, [], content_type, data, promotion.model, promotion.slm)
 
 
-def _cleaned(completion: dict[str, Any], model: str) -> dict[str, Any]:
-    """Only what OpenAI's completions have; tool calls carry our prefix, so that their loop is known as an SLM's."""
+def _cleaned(completion: dict[str, Any], model: str, named: bool) -> dict[str, Any]:
+    """Only what OpenAI's completions have; tool calls carry our prefix, so that their loop is known as an SLM's.
+
+    Args:
+        named: the client itself said which tool to call. Only then does OpenAI end a tool call with `stop`; vLLM does
+            so too when it was us who named it.
+    """
     choice = completion["choices"][0]
+    finish_reason = choice["finish_reason"]
     message = {name: value for name in _MESSAGE_FIELDS if (value := choice["message"].get(name)) is not None}
     message.setdefault("content", None)
     message.setdefault("refusal", None)
@@ -248,16 +264,18 @@ def _cleaned(completion: dict[str, Any], model: str) -> dict[str, Any]:
             {"id": SLM_TOOL_CALL_PREFIX + secrets.token_hex(12), "type": "function", "function": call["function"]}
             for call in message["tool_calls"]
         ]
+        finish_reason = finish_reason if named else "tool_calls"
     else:
         message.pop("tool_calls", None)
-    usage = completion.get("usage") or {}
+    usage = completion.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
     return {
         "id": str(completion.get("id") or f"chatcmpl-{secrets.token_hex(12)}"),
         "object": "chat.completion",
         "created": completion.get("created") or int(time.time()),
         "model": model,
         "choices": [
-            {"index": 0, "message": message, "logprobs": None, "finish_reason": choice["finish_reason"]},
+            {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason},
         ],
-        "usage": {name: usage.get(name, 0) for name in _USAGE_FIELDS},
+        "usage": {name: usage.get(name) or 0 for name in _USAGE_FIELDS},
     }

@@ -1,4 +1,4 @@
-"""vLLM's control plane: which models a server has, loading and unloading adapters. httpx; never on a call's path.
+"""vLLM's control plane: which models a server has, and loading adapters. httpx; never on a call's path.
 
 Shapes as measured on vLLM 0.32: loading answers in plain text, errors come in four forms, and an adapter trained for
 another base loads without complaint and answers rubbish, so its configuration is checked first.
@@ -51,9 +51,11 @@ class VllmServer:
         """What the server has.
 
         Raises:
-            Conflict: it can't be reached, or is no such server.
+            Conflict: it can't be reached, refuses to say, or is no such server.
         """
         answer = self._request("GET", "/models")
+        if answer.status_code != 200:
+            raise Conflict(f"{self._url}/models answers {answer.status_code}: {_message(answer)}")
         try:
             rows: list[dict[str, Any]] = answer.json()["data"]
             contexts = {row["id"]: row.get("max_model_len") for row in rows}
@@ -73,12 +75,19 @@ class VllmServer:
         """See that the server has a model, loading its adapter if need be.
 
         Raises:
-            Conflict: the server can't be reached.
+            Conflict: the server can't be reached, or has another adapter under this name: loading over it would
+                change what other tasks are served by.
             Unprocessable: it doesn't have the model and can't get it; the message says what it has.
         """
         served = {found.name: found for found in self.models()}
         if model in served:
-            return served[model]
+            found = served[model]
+            if adapter is not None and found.root is not None and found.root != adapter:
+                raise Conflict(
+                    f"the SLM server {self.name!r} already serves {found.root} as {model!r}; "
+                    f"promote {adapter} under another name"
+                )
+            return found
         if adapter is None:
             raise Unprocessable(
                 f"the SLM server {self.name!r} does not have the model {model!r}; it has: {', '.join(sorted(served))}"
@@ -96,14 +105,6 @@ class VllmServer:
         if model not in served:
             raise Unprocessable(f"the SLM server {self.name!r} loaded {adapter} and does not list {model!r}")
         return served[model]
-
-    def unload(self, model: str) -> None:
-        """Take an adapter out; one that isn't there is no error.
-
-        Raises:
-            Conflict: the server can't be reached.
-        """
-        self._request("POST", "/unload_lora_adapter", json={"lora_name": model})
 
     def _request(self, method: str, path: str, json: object = None) -> httpx.Response:
         try:

@@ -9,149 +9,168 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
 import random
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 from rich.console import Console
 from rich.table import Table
 
 from proxy.demo import agents
+from proxy.demo.course import Course
+from proxy.demo.servers import VLLM_READY, DemoFailed, environment, free_port, proxy, vllm
 from proxy.demo.tiny_model import Sample, build_base, quiet, train_adapter
-from proxy.errors import UnderstudyError
 from proxy.replay.client import Tally, replay
 from proxy.replay.recordings import Recording, read_recordings
 from proxy.replay.upstream import ReplayUpstream
 
-TRIAGE_LEARNED, TRIAGE_SERVED = 600, 200
+TRIAGE_LEARNED, TRIAGE_SERVED = 500, 200
 RECORDED = 300
-BASE_STEPS, ADAPTER_STEPS = 200, 300
-START_SECONDS = 180.0
+BASE_STEPS, ADAPTER_STEPS = 100, 180
 LIVE_PAUSE_SECONDS = 2.0
 SAMPLE = Path(__file__).parent / "sample.jsonl"
-VLLM = Path(".venv-vllm/bin/vllm")
 SHARED = Path("../shared/data/agent_calls.jsonl.gz")
 
-
-class DemoFailed(UnderstudyError):
-    """A part of the demo did not come up; the message names its log."""
-
-    code = "demo_failed"
+START, LISTEN, LEARN = "starting the proxy", "agents call the LLM through the proxy", "learning the tasks in the log"
+BASE, ADAPTER = "training a small model from nothing", "training a LoRA adapter on the task's calls"
+SERVE, PROMOTE, ACT = "starting vLLM", "promoting", "agents call on; the SLM serves its task"
+#: Seconds on two cores with nothing else to do.
+STAGES = {START: 6, LISTEN: 8, LEARN: 40, BASE: 30, ADAPTER: 75, SERVE: 5, PROMOTE: 2, ACT: 20}
 
 
 def run(once: bool, console: Console) -> int:
     """Run the whole loop; then go on serving, unless `once`.
 
     Returns:
-        The exit status.
+        The exit status: 0, or 130 where it was to run once and was interrupted.
+
+    Raises:
+        DemoFailed: a part did not come up.
     """
+    if not VLLM_READY.exists():
+        raise DemoFailed(
+            "vLLM's CPU build is not installed here, so nothing could serve the small model; `make setup` says why"
+        )
     work = Path(tempfile.mkdtemp(prefix="understudy-demo-"))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)
     try:
         with contextlib.ExitStack() as parts:
-            _tell(work, once, console, parts)
+            try:
+                _tell(work, once, console, parts)
+            finally:
+                for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                    signal.signal(ending, signal.SIG_IGN)  # a second Ctrl-C must not stop the stopping
     except KeyboardInterrupt:
-        pass
+        return 130 if once else 0
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return 0
 
 
 def _tell(work: Path, once: bool, console: Console, parts: contextlib.ExitStack) -> None:
-    begun = time.monotonic()
     quiet()
-
-    def say(text: str) -> None:
-        console.print(f"[{time.monotonic() - begun:4.0f} s] {text}", markup=False)
-
-    if not VLLM.exists():
-        raise DemoFailed(
-            "vLLM's CPU build is not installed here (see `make setup`): nothing could serve the small model"
-        )
+    course = Course(console, STAGES)
     recordings = _recordings()
-    source = "recorded by real agents" if SHARED.exists() else "hand-written samples"
+    source = "recorded calls of real agents" if SHARED.exists() else "hand-written calls of other agents"
     console.print(
-        "Simulated here: the LLM's server, and an agent that triages support tickets.\n"
-        "Real: the proxy, its log, task discovery, the small model, vLLM, the OpenAI client.\n",
+        "Simulated: the LLM's server (it replays recorded answers), and an agent that\n"
+        "triages support tickets. Real: the proxy, its log, task discovery, the small\n"
+        "model and its training, vLLM, the OpenAI client. Nothing leaves this machine.\n",
         markup=False,
     )
+    with course.stage(START):
+        llm = agents.TriageLLM()
+        upstream = ReplayUpstream(recordings, llm.answer)
+        upstream.start()
+        parts.callback(upstream.stop)
+        slm_port = free_port()
+        settings = {
+            "UNDERSTUDY_UPSTREAM_URL": upstream.base_url,
+            "UNDERSTUDY_DATA_DIR": str(work / "data"),
+            "UNDERSTUDY_SLM_URL": f"vllm=http://127.0.0.1:{slm_port}/v1",
+            "UNDERSTUDY_ADMIN_TOKEN": secrets.token_urlsafe(16),
+        }
+        base_url = parts.enter_context(proxy(work, settings))
+        admin = parts.enter_context(_admin(base_url, settings["UNDERSTUDY_ADMIN_TOKEN"]))
+    course.say(f"the proxy serves {base_url}")
+
     tickets = agents.tickets(seed=1)
-    llm = agents.TriageLLM()
-    upstream = ReplayUpstream(recordings, llm.answer)
-    upstream.start()
-    parts.callback(upstream.stop)
-    slm_port, slm_url = _free_port(), ""
-    slm_url = f"http://127.0.0.1:{slm_port}/v1"
-    settings = {
-        "UNDERSTUDY_UPSTREAM_URL": upstream.base_url,
-        "UNDERSTUDY_DATA_DIR": str(work / "data"),
-        "UNDERSTUDY_SLM_URL": f"vllm={slm_url}",
-        "UNDERSTUDY_ADMIN_TOKEN": secrets.token_urlsafe(16),
-    }
-    base_url = parts.enter_context(_proxy(work, settings))
-    root = base_url.removesuffix("/v1")
-    admin = httpx.Client(
-        base_url=f"{root}/admin/v1",
-        headers={"authorization": f"Bearer {settings['UNDERSTUDY_ADMIN_TOKEN']}"},
-        timeout=90,
-    )
-    parts.callback(admin.close)
-    say(f"the proxy serves {base_url}")
+    with course.stage(LISTEN) as progress:
+        requests = _mixed(list(itertools.islice(tickets, TRIAGE_LEARNED)), recordings, llm)
+        first = asyncio.run(replay(requests, base_url, progress=lambda done: progress(done, len(requests))))
+        _await_log(admin, first.sent)
+    course.say(f"{first.sent} calls relayed and logged: {TRIAGE_LEARNED} tickets, {len(recordings)} {source}")
 
-    learned = list(itertools.islice(tickets, TRIAGE_LEARNED))
-    first = asyncio.run(replay(_mixed(learned, recordings, llm), base_url))
-    say(f"{first.sent} calls relayed and logged: {len(learned)} triaged tickets, {len(recordings)} {source}")
-    _wait(lambda: admin.get("/calls", params={"limit": 1}).json()["total"] >= first.sent, 60, "the log")
-    _understudy(["learn"], settings)
-    clusters = admin.get("/clusters").json()["data"]
-    task = _task_of(admin, clusters)
-    say(f"{len(clusters)} tasks discovered in the log; one of them: {task['label']}")
+    with course.stage(LEARN):
+        _understudy(["learn"], settings)
+        clusters: list[dict[str, Any]] = admin.get("/clusters").json()["data"]
+        task = _task_of(admin, clusters)
+    course.say(f"{len(clusters)} tasks discovered in the log; the largest: {task['label']}")
 
-    say("training a model of 1 million parameters from nothing (about two minutes)")
-    samples: list[Sample] = [(agents.ticket_call(text)["messages"], answer) for text, answer in learned]
+    samples = _samples(admin, task)
     base, adapter = work / "tiny", work / "triage"
-    build_base(base, [m["content"] for messages, _ in samples for m in messages] + [a for _, a in samples],
-               steps=BASE_STEPS)  # fmt: skip
-    say("the base model copies text; it knows no task")
-    parts.enter_context(_vllm(base, slm_port, work / "vllm.log"))
-    trained = train_adapter(base, adapter, samples, steps=ADAPTER_STEPS)
-    say(f"a LoRA adapter has learned the task from the log: loss {trained.loss:.4f}")
-    _wait(lambda: _is_healthy(slm_url), START_SECONDS, f"vLLM (see {work / 'vllm.log'})")
-    say("vLLM serves the base model")
+    with course.stage(BASE) as progress:
+        texts = [message["content"] for messages, _ in samples for message in messages]
+        build_base(base, texts + [answer for _, answer in samples], steps=BASE_STEPS, progress=progress)
+    course.say("a model of 1 million parameters, made here: it copies text and knows no task")
+    serving = parts.enter_context(vllm(base, slm_port, work / "vllm.log"))
+    with course.stage(ADAPTER) as progress:
+        trained = train_adapter(base, adapter, samples, steps=ADAPTER_STEPS, progress=progress)
+    course.say(f"a LoRA adapter has learned the task from {len(samples)} logged calls: loss {trained.loss:.3f}")
+    with course.stage(SERVE):
+        serving()
+    course.say("vLLM serves the base model")
 
-    made = admin.post(
-        f"/clusters/{task['id']}/promotions",
-        json={"model": "triage", "stage": "live", "adapter": str(adapter), "force": True, "reason": "the demo"},
+    with course.stage(PROMOTE):
+        _promote(admin, task, adapter)
+        begun = time.monotonic()
+        asked = _ask_until_served(tickets, llm, base_url)
+        in_force = datetime.now(UTC)
+    course.say(
+        f"promoted by one admin call: vLLM has loaded the adapter; in force after {time.monotonic() - begun:.1f} s\n"
+        "        (forced: there are no certificates yet)"
     )
-    if made.status_code != 201:
-        raise DemoFailed(f"the promotion was refused: {made.text}")
-    say("promoted by one admin call: the adapter is loaded, the task is live (forced: certificates come later)")
+    with course.stage(ACT) as progress:
+        served = list(itertools.islice(tickets, TRIAGE_SERVED))
+        requests = _mixed(served, recordings[: RECORDED // 2], llm)
+        second = asyncio.run(replay(requests, base_url, progress=lambda done: progress(done, len(requests))))
+        _await_log(admin, first.sent + asked + second.sent)
+    course.say(f"{second.sent} more calls")
+    _show(console, admin, second, served, task, in_force)
 
-    served = list(itertools.islice(tickets, TRIAGE_SERVED))
-    before = asyncio.run(replay(_mixed(served, recordings[: RECORDED // 2], llm), base_url))
-    _wait(lambda: admin.get("/calls", params={"limit": 1}).json()["total"] >= first.sent + before.sent, 60, "the log")
-    time.sleep(1)
-    _show(console, admin, before, served, task)
+    root = base_url.removesuffix("/v1")
     console.print(f"\npage     {root}/   (any name, password {settings['UNDERSTUDY_ADMIN_TOKEN']})", markup=False)
     console.print(f"metrics  {root}/metrics", markup=False)
     if once:
         return
-    console.print("\nagents go on calling; Ctrl-C ends the demo", markup=False)
+    console.print("\nthe agents go on calling; Ctrl-C ends the demo", markup=False)
     while True:
         more = list(itertools.islice(tickets, 2))
         asyncio.run(replay(_mixed(more, random.sample(recordings, 2), llm), base_url))
         time.sleep(LIVE_PAUSE_SECONDS)
+
+
+@contextlib.contextmanager
+def _admin(base_url: str, token: str) -> Iterator[httpx.Client]:
+    """A client of the admin API."""
+    with httpx.Client(
+        base_url=base_url.removesuffix("/v1") + "/admin/v1",
+        headers={"authorization": f"Bearer {token}"},
+        timeout=90,
+    ) as client:
+        yield client
 
 
 def _recordings() -> list[Recording]:
@@ -168,9 +187,14 @@ def _mixed(triage: list[tuple[str, str]], recordings: list[Recording], llm: agen
         llm.expect(text, answer)
     own = iter([agents.ticket_call(text) for text, _ in triage])
     other = iter([recording.request for recording in recordings])
-    turns = [True] * len(triage) + [False] * len(recordings)
+    return [next(own) if turn else next(other) for turn in _turns(len(triage), len(recordings))]
+
+
+def _turns(triage: int, recorded: int) -> list[bool]:
+    """Which calls of `_mixed` are the triage agent's."""
+    turns = [True] * triage + [False] * recorded
     random.Random(3).shuffle(turns)
-    return [next(own) if turn else next(other) for turn in turns]
+    return turns
 
 
 def _task_of(admin: httpx.Client, clusters: list[dict[str, Any]]) -> dict[str, Any]:
@@ -181,138 +205,110 @@ def _task_of(admin: httpx.Client, clusters: list[dict[str, Any]]) -> dict[str, A
     raise DemoFailed("the triage task was not found in the log")
 
 
+def _samples(admin: httpx.Client, task: dict[str, Any]) -> list[Sample]:
+    """The task's calls in the log: what was asked, and what the LLM answered."""
+    rows = admin.get("/calls", params={"cluster": task["id"], "served_by": "llm", "limit": 500}).json()["data"]
+    samples: list[Sample] = []
+    for row in rows:
+        call = admin.get(f"/calls/{row['call_id']}").json()
+        message = call["response_body"]["choices"][0]["message"]
+        samples.append((call["request_body"]["messages"], message["content"]))
+    return samples
+
+
+def _promote(admin: httpx.Client, task: dict[str, Any], adapter: Path) -> None:
+    wish = {"model": "triage", "stage": "live", "adapter": str(adapter), "force": True, "reason": "the demo"}
+    made = admin.post(f"/clusters/{task['id']}/promotions", json=wish)
+    if made.status_code != 201:
+        raise DemoFailed(f"the promotion was refused: {made.text}")
+
+
+def _ask_until_served(tickets: Iterator[tuple[str, str]], llm: agents.TriageLLM, base_url: str) -> int:
+    """Send tickets, one at a time, until the SLM answers one; returns how many were sent."""
+    sent = itertools.count(1)
+
+    def served() -> bool:
+        next(sent)
+        return asyncio.run(replay(_mixed([next(tickets)], [], llm), base_url)).served_by["slm"] == 1
+
+    _await(served, 30, "the promotion")
+    return next(sent) - 1
+
+
 def _show(
     console: Console,
     admin: httpx.Client,
-    second: Tally,
+    tally: Tally,
     served: list[tuple[str, str]],
     task: dict[str, Any],
+    since: datetime,
 ) -> None:
     """The savings table; agreement is measured against the truth that the simulator knows."""
     truth = iter(answer for _, answer in served)
-    own = [place for place, turn in enumerate(_turns(len(served), second.sent - len(served))) if turn]
+    own = [place for place, turn in enumerate(_turns(len(served), tally.sent - len(served))) if turn]
     right = {place: next(truth) for place in own}
-    slm = [place for place in own if second.answers.get(place, ("", ""))[0] == "slm"]
-    agree = sum(second.answers[place][1] == right[place] for place in slm)
-    savings = admin.get("/savings").json()
-    total = savings["total"]
-    table = Table(title="after the promotion", box=None, pad_edge=False, title_justify="left")
-    table.add_column("what")
-    table.add_column("figure", justify="right")
-    fallbacks = {reason: n for reason, n in second.reasons.items() if reason.startswith(("slm_", "output", "low_"))}
+    by_slm = [place for place in own if tally.answers.get(place, ("", ""))[0] == "slm"]
+    agree = sum(_value(tally.answers[place][1]) == _value(right[place]) for place in by_slm)
+    fallbacks = sum(n for reason, n in tally.reasons.items() if reason.startswith(("slm_", "output_", "low_")))
+    unlike = tally.reasons["payload_out_of_distribution"]
+    savings = admin.get("/savings", params={"from": since.isoformat()}).json()
+    slm = tally.served_by["slm"]
+    figures = Table(title="after the promotion", box=None, pad_edge=False, show_header=False, title_justify="left")
+    figures.add_column(min_width=44)
+    figures.add_column(justify="right")
     for what, figure in (
-        ("calls", str(second.sent)),
-        (f"  of the promoted task ({task['label'][:34]})", str(len(own))),
-        ("  served by the SLM", f"{second.served_by['slm']} ({second.served_by['slm'] / second.sent:.0%})"),
-        ("  fallbacks to the LLM in the same request", str(sum(fallbacks.values()))),
-        ("  failed", str(second.failed)),
-        ("SLM answers equal to the simulator's truth", f"{agree} of {len(slm)}"),
-        ("spend in all, USD", f"{total['cost_usd']:.4f}"),
-        ("spend without the SLM, USD", f"{total['cost_usd'] + total['savings_usd']:.4f}"),
-        ("net savings, USD (GPU and training not counted)", f"{total['savings_usd']:.4f}"),
-        ("calls without a known price", str(savings["unpriced_calls"])),
+        ("calls", f"{tally.sent}"),
+        ("  of the promoted task", f"{len(own)}"),
+        ("  served by the SLM", f"{slm} ({slm / tally.sent:.0%})"),
+        ("  left to the LLM: unlike what was learned", f"{unlike}"),
+        ("  fallbacks to the LLM in the same request", f"{fallbacks}"),
+        ("  failed", f"{tally.failed}"),
+        ("SLM answers equal to the simulator's truth", f"{agree} of {len(by_slm)}"),
     ):
-        table.add_row(what, figure)
-    console.print()
-    console.print(table)
+        figures.add_row(what, figure)
+    spend = Table("spend in USD", box=None, pad_edge=False, header_style="")
+    for name in ("without the SLM", "with it", "saved"):
+        spend.add_column(name, justify="right")
+    on_task = [row for row in savings["data"] if row["key"] == task["id"]]
+    for what, row in [("  the promoted task", row) for row in on_task] + [("  all calls", savings["total"])]:
+        without = row["cost_usd"] + row["savings_usd"]
+        share = row["savings_usd"] / without if without else 0.0
+        spend.add_row(what, f"{without:.4f}", f"{row['cost_usd']:.4f}", f"{share:.0%}")
+    console.print("", figures, "", spend, sep="\n")
+    unpriced = savings["unpriced_calls"]
+    console.print(
+        f"  (list prices of the models that the calls name; {unpriced} calls without one, the CPU\n"
+        "  and the training are left out)",
+        markup=False,
+    )
 
 
-def _turns(triage: int, recorded: int) -> list[bool]:
-    """Which calls of `_mixed` are the triage agent's."""
-    turns = [True] * triage + [False] * recorded
-    random.Random(3).shuffle(turns)
-    return turns
-
-
-@contextlib.contextmanager
-def _proxy(work: Path, settings: dict[str, str]) -> Iterator[str]:
-    """The real `understudy serve` in a process of its own."""
-    port = _free_port()
-    log = work / "proxy.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "proxy.cli", "serve", "--port", str(port)],
-            env=_environment(settings), stdout=output, stderr=output, start_new_session=True,
-        )  # fmt: skip
+def _value(text: str) -> Any:
+    """An answer as JSON; the SLM may space it differently."""
     try:
-        root = f"http://127.0.0.1:{port}"
-        _wait(lambda: _answers(f"{root}/readyz"), 60, f"the proxy (see {log})")
-        yield f"{root}/v1"
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-@contextlib.contextmanager
-def _vllm(base: Path, port: int, log: Path) -> Iterator[None]:
-    """The real vLLM, CPU build, from the environment that `make setup` made."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(vllm_command(VLLM, base, port), env=vllm_environment(), stdout=output,
-                                   stderr=output, start_new_session=True)  # fmt: skip
-    try:
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-
-
-def vllm_command(command: Path, base: Path, port: int) -> list[str]:
-    """How a vLLM for tiny models is started on a CPU."""
-    return [
-        str(command.absolute()), "serve", str(base), "--served-model-name", "tiny", "--host", "127.0.0.1",
-        "--port", str(port), "--dtype", "float32", "--max-model-len", "1024", "--enforce-eager",
-        "--kv-cache-memory-bytes", "64M", "--enable-lora", "--max-loras", "2", "--max-lora-rank", "16",
-        "--structured-outputs-config", '{"backend":"xgrammar","disable_any_whitespace":true}',
-    ]  # fmt: skip
-
-
-def vllm_environment() -> dict[str, str]:
-    """No hub, no telemetry, no lazy compilation, adapters at run time."""
-    return os.environ | {
-        "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "TORCHDYNAMO_DISABLE": "1",
-        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
-    }  # fmt: skip
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
 
 
 def _understudy(arguments: list[str], settings: dict[str, str]) -> None:
     """Run a command as an operator would."""
     done = subprocess.run(
-        [sys.executable, "-m", "proxy.cli", *arguments], env=_environment(settings), capture_output=True, text=True,
-        check=False,
+        [sys.executable, "-m", "proxy.cli", *arguments], env=environment(settings), capture_output=True, text=True,
+        check=False, start_new_session=True,
     )  # fmt: skip
     if done.returncode:
         raise DemoFailed(f"`understudy {' '.join(arguments)}` failed: {done.stderr.strip()[-500:]}")
 
 
-def _environment(settings: dict[str, str]) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("UNDERSTUDY_")}
-    return inherited | settings
+def _await_log(admin: httpx.Client, calls: int) -> None:
+    """Wait until the log holds so many calls."""
+    _await(lambda: admin.get("/calls", params={"limit": 1}).json()["total"] >= calls, 60, "the log")
 
 
-def _wait(done: Any, seconds: float, what: str) -> None:
+def _await(true: Callable[[], bool], seconds: float, what: str) -> None:
     deadline = time.monotonic() + seconds
-    while not done():
+    while not true():
         if time.monotonic() > deadline:
             raise DemoFailed(f"{what} did not get ready in {seconds:.0f} s")
-        time.sleep(0.3)
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=2).status_code == 200
-    except httpx.HTTPError:
-        return False
-
-
-def _is_healthy(slm_url: str) -> bool:
-    return _answers(slm_url.removesuffix("/v1") + "/health")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        time.sleep(0.2)
