@@ -81,7 +81,7 @@ def served_by(proxy: Proxy) -> set[str]:
 def promoted(proxy: Proxy, slm: Slm, cluster: dict[str, Any]) -> Iterator[Proxy]:
     slm.answer = '{"label":"refund","urgent":false}'
     assert promote(proxy, cluster["id"]).status_code == 201
-    wait_for(lambda: served_by(proxy) == {"slm"}, 20)  # each worker's first unclear payload loads the transformer
+    wait_for(lambda: served_by(proxy) == {"slm"}, 5)  # each worker's first unclear payload loads the transformer
     yield proxy
     proxy.admin("DELETE", f"/clusters/{cluster['id']}/promotions/current")
 
