@@ -122,7 +122,9 @@ def load_sentence_transformer(source: str) -> Any:
         OSError: it is neither on this machine nor to be had from the hub.
     """
     from sentence_transformers import SentenceTransformer  # a second of imports and 300 MB: only here
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # it is no use to whoever reads a log
     try:
         return SentenceTransformer(source, device="cpu", local_files_only=True).eval()
     except OSError:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.table import Table
 
 from proxy.cli.terminal import Json, console, open_log
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
     from storage.models import ClusterRow
     from storage.repositories.calls import Totals
+
+
+#: Tasks in the table unless all are asked for.
+ROWS = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,10 @@ class Task:
     slm_calls: int
 
 
-def report(as_json: Json = False) -> None:
+def report(
+    as_json: Json = False,
+    every: Annotated[bool, typer.Option("--all", help="Show every task, not only the largest.")] = False,
+) -> None:
     """Show each task's calls, tokens, cost and share of the whole. Example: understudy report --json"""
     from storage.repositories.calls import totals
     from storage.repositories.clusters import list_clusters
@@ -60,7 +68,7 @@ def report(as_json: Json = False) -> None:
         }
         sys.stdout.write(json.dumps(whole | {"tasks": [asdict(task) for task in tasks]}, indent=1) + "\n")
     elif tasks:
-        _print(tasks)
+        _print(tasks, None if every else ROWS)
     else:
         console.print("the log is empty; send calls through the proxy, or `understudy import` past ones")
 
@@ -92,26 +100,41 @@ def tasks_of(sums: Sequence[Totals], clusters: Mapping[str, ClusterRow]) -> list
     return tasks
 
 
-def _print(tasks: Sequence[Task]) -> None:
+def _print(tasks: Sequence[Task], rows: int | None) -> None:
     table = Table(box=None, pad_edge=False)
-    table.add_column("task", overflow="ellipsis", no_wrap=True, ratio=1)
-    table.add_column("id", no_wrap=True)
-    table.add_column("answers", no_wrap=True)
+    table.add_column("task", overflow="ellipsis", no_wrap=True, max_width=32)
+    table.add_column("id", no_wrap=True, min_width=12)
     for name in ("calls", "share", "tokens", "USD"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for task in tasks:
-        table.add_row(
-            task.label,
-            task.cluster or "",
-            task.contract or "",
-            str(task.calls),
-            f"{task.share:.1%}",
-            str(task.tokens),
-            f"{task.cost_usd:.4f}" + ("+?" if task.unpriced_calls else ""),
-        )
+        table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
+    shown, rest = tasks[:rows], tasks[rows:] if rows else []
+    for task in shown:
+        _add_row(table, task.label, task.cluster or "", [task])
+    if rest:
+        _add_row(table, f"{len(rest)} more: --all", "", rest)
+    _add_row(table, "the whole log", "", tasks)
     console.print(table)
     in_tasks = sum(task.share for task in tasks if task.contract)
     cost_in_tasks = sum(task.cost_share for task in tasks if task.contract)
     console.print(f"in tasks: {in_tasks:.1%} of the calls, {cost_in_tasks:.1%} of the cost")
     if any(task.unpriced_calls for task in tasks):
-        console.print("+? some calls name a model without a known price; they are not in the cost")
+        console.print("? some calls name a model without a known price; they are not in the cost")
+
+
+def _add_row(table: Table, label: str, cluster: str, tasks: Sequence[Task]) -> None:
+    """One line for one task, or for the sum of many."""
+    table.add_row(
+        label,
+        cluster,
+        f"{sum(task.calls for task in tasks):,}",
+        f"{sum(task.share for task in tasks):.1%}",
+        _compact(sum(task.tokens for task in tasks)),
+        f"{sum(task.cost_usd for task in tasks):,.2f}" + ("?" if any(task.unpriced_calls for task in tasks) else ""),
+    )
+
+
+def _compact(number: int) -> str:
+    """12345678 → 12.3M."""
+    for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{number / size:.1f}{unit}"
+    return str(number)
