@@ -29,7 +29,8 @@ from proxy.errors import error_body
 from proxy.replay.recordings import Recording
 from proxy.wire import chat, responses
 
-Answerer = Callable[[dict[str, Any]], str | None]
+#: A request's answer: a text, or a message with `content` and `tool_calls`.
+Answerer = Callable[[dict[str, Any]], str | dict[str, Any] | None]
 _NOT_ASKED = frozenset({"stream", "stream_options", "user", "metadata", "model"})
 CHARS_PER_TOKEN = 4
 
@@ -199,9 +200,9 @@ class ReplayUpstream:
         return answer
 
     def _find(self, body: dict[str, Any], endpoint: str) -> Recording | None:
-        text = self.answerer(body) if self.answerer is not None else None
-        if text is not None:
-            return Recording(endpoint, body, _completion(body, text), 200, None, 0)
+        answer = self.answerer(body) if self.answerer is not None else None
+        if answer is not None:
+            return Recording(endpoint, body, _completion(body, answer), 200, None, 0)
         turns = self._turns.get(request_key(body))
         return next(turns) if turns is not None else None
 
@@ -245,10 +246,11 @@ class ReplayUpstream:
         return web.Response(body=self.last["body"], headers={**_headers(), "x-echo-method": request.method})
 
 
-def _completion(request: dict[str, Any], text: str) -> dict[str, Any]:
+def _completion(request: dict[str, Any], answer: str | dict[str, Any]) -> dict[str, Any]:
     """A computed answer as a completion, with usage by a rule of thumb."""
+    message = {"content": answer} if isinstance(answer, str) else answer
     sent = sum(len(str(message.get("content") or "")) for message in request.get("messages", ())) // CHARS_PER_TOKEN
-    generated = max(1, len(text) // CHARS_PER_TOKEN)
+    generated = max(1, len(str(answer)) // CHARS_PER_TOKEN)
     return {
         "id": f"chatcmpl-{request_key(request)}",
         "object": "chat.completion",
@@ -257,9 +259,9 @@ def _completion(request: dict[str, Any], text: str) -> dict[str, Any]:
         "choices": [
             {
                 "index": 0,
-                "message": {"role": "assistant", "content": text, "refusal": None},
+                "message": {"role": "assistant", "refusal": None} | message,
                 "logprobs": None,
-                "finish_reason": "stop",
+                "finish_reason": "tool_calls" if message.get("tool_calls") else "stop",
             }
         ],
         "usage": {"prompt_tokens": sent, "completion_tokens": generated, "total_tokens": sent + generated},
