@@ -11,15 +11,16 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine, event, text
-from sqlalchemy.engine import Engine
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
-from storage.errors import DatabaseDown
+from storage.errors import DatabaseDown, RowRefused
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 5.0
+_WRITES = "understudy_writes"
 _ALEMBIC = threading.Lock()  # its context is a global of its module
 
 
@@ -38,20 +39,29 @@ class Database:
         self.url = f"postgresql+psycopg{url.removeprefix('postgresql')}" if url.startswith("postgresql://") else url
         self.is_sqlite = self.url.startswith("sqlite")
         self._engine = self._make_engine()
+        self._writing_engine = self._engine.execution_options(**{_WRITES: True})
 
     def _make_engine(self) -> Engine:
         if not self.is_sqlite:
-            return create_engine(self.url, pool_pre_ping=True, connect_args={"connect_timeout": int(BUSY_SECONDS)})
+            arguments = {"connect_timeout": int(BUSY_SECONDS), "options": "-c timezone=UTC"}  # days are UTC's
+            return create_engine(self.url, pool_pre_ping=True, connect_args=arguments)
         # No pool: a connection to a file that was deleted would go on writing into nowhere.
         engine = create_engine(self.url, poolclass=NullPool, connect_args={"timeout": BUSY_SECONDS})
 
         @event.listens_for(engine, "connect")
         def _prepare(connection: Any, _: Any) -> None:
+            connection.isolation_level = None  # transactions begin where `_begin` says, not where the driver guesses
             cursor = connection.cursor()
             cursor.execute("PRAGMA journal_mode=WAL")
-            cursor.execute("PRAGMA synchronous=NORMAL")
+            cursor.execute("PRAGMA synchronous=FULL")  # segments are deleted after the commit: it must last
             cursor.execute("PRAGMA foreign_keys=ON")
             cursor.close()
+
+        @event.listens_for(engine, "begin")
+        def _begin(connection: Connection) -> None:
+            # A transaction that reads first and writes then can't be made to wait for another: it would just fail.
+            if connection.get_execution_options().get(_WRITES):
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
 
         return engine
 
@@ -71,8 +81,9 @@ class Database:
 
         Raises:
             DatabaseDown: the database did not take it (down, locked, read-only, full).
+            RowRefused: it never will.
         """
-        with _mapped(), WriteSession(self._engine, expire_on_commit=False) as session, session.begin():
+        with _mapped(), WriteSession(self._writing_engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     def ping(self) -> None:
@@ -92,7 +103,7 @@ class Database:
         """
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
-        with _ALEMBIC, _mapped(), self._engine.begin() as connection:
+        with _ALEMBIC, _mapped(), self._writing_engine.begin() as connection:
             if not self.is_sqlite:
                 connection.execute(text("SELECT pg_advisory_xact_lock(7318349394477056)"))  # one upgrade at a time
             config.attributes["connection"] = connection
@@ -108,6 +119,8 @@ def _mapped() -> Iterator[None]:
     """Map what the driver raises to what callers handle; programming errors pass."""
     try:
         yield
+    except (DataError, IntegrityError, OverflowError, UnicodeError) as error:
+        raise RowRefused(f"the database refuses a row: {error}") from error
     except DBAPIError as error:
         raise DatabaseDown(f"the database did not answer: {error.orig}") from error
     except SQLAlchemyError as error:

@@ -3,6 +3,7 @@
 StorageError
 ├── SpoolFull          the record could not be appended (disk full, file gone): the call was served, its log is lost
 ├── DatabaseDown       the database can't be reached, is locked or read-only; what was to be written stays in the spool
+├── RowRefused         the database is there and will never take this row: a value that its type can't hold
 ├── KeyFileUnusable    the key file is missing while data exists, unreadable, or of the wrong size
 ├── ArtifactCorrupt    a file of an artifact does not have the checksum in its manifest
 ├── ArtifactMissing    no artifact of that id
@@ -28,6 +29,12 @@ class DatabaseDown(StorageError):
     """The database did not take or give what it was asked for."""
 
     reason = "database_down"
+
+
+class RowRefused(StorageError):
+    """The database will never take this row."""
+
+    reason = "row_refused"
 
 
 class KeyFileUnusable(StorageError):

@@ -2,11 +2,44 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Index, LargeBinary, MetaData, String, text
+from sqlalchemy import JSON, DateTime, Dialect, Index, LargeBinary, MetaData, String, TypeDecorator, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+class Text(TypeDecorator[str]):
+    """Text from anywhere: what a database can't hold (NUL in PostgreSQL, lone surrogates) becomes U+FFFD."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Clean it; ASCII without NUL, which is nearly all, as it is."""
+        if value is None or (value.isascii() and "\0" not in value):
+            return value
+        return _UNSTORABLE.sub("\ufffd", value)
+
+
+class Moment(TypeDecorator[datetime]):
+    """A point in time, in UTC wherever it is kept: SQLite forgets the zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """To UTC."""
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """From UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class Base(DeclarativeBase):
@@ -21,7 +54,8 @@ class Base(DeclarativeBase):
         }
     )
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own convention
-        datetime: DateTime(timezone=True),
+        datetime: Moment,
+        str: Text,
         bytes: LargeBinary,
         dict[str, Any]: JSON,
         list[Any]: JSON,
@@ -185,7 +219,7 @@ class State(Base):
 
     __tablename__ = "state"
 
-    name: Mapped[str] = mapped_column(String, primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
     value: Mapped[str]
 
 

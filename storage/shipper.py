@@ -17,8 +17,9 @@ import structlog
 
 from storage.cipher import Cipher
 from storage.database import Database
-from storage.errors import DatabaseDown
+from storage.errors import DatabaseDown, RowRefused
 from storage.frame import Damage
+from storage.ids import format_call_id
 from storage.records import CallFacts, CallRecord
 from storage.repositories.calls import insert_calls
 from storage.spool import decode_segment, segments
@@ -47,7 +48,7 @@ class Shipper:
     ) -> None:
         """
         Args:
-            read_facts: must not raise; what it can't read, it leaves out.
+            read_facts: leaves out what it can't read; a call that it raises on is shipped without facts.
             on_shipped: gets the calls that are new in the database, after the commit.
         """
         self._spool_dir = spool_dir
@@ -98,29 +99,52 @@ class Shipper:
             records = list(decode_segment(data, self._cipher, damage))
             if damage.torn_bytes or damage.corrupt_bytes:
                 log.warning("segment.damaged", path=path.name, torn=damage.torn_bytes, corrupt=damage.corrupt_bytes)
-            new = 0
+            new = refused = 0
             for start in range(0, len(records), BATCH):
-                new += self._ship_batch(records[start : start + BATCH])
-            if damage.corrupt_bytes:
+                shipped = self._ship_batch(records[start : start + BATCH])
+                new, refused = new + shipped[0], refused + shipped[1]
+            if damage.corrupt_bytes or refused:
                 self._set_aside(path)
             else:
                 path.unlink(missing_ok=True)
             return new
 
-    def _ship_batch(self, records: list[CallRecord]) -> int:
-        calls = [(record, self._read_facts(record)) for record in records]
+    def _ship_batch(self, records: list[CallRecord]) -> tuple[int, int]:
+        """(calls that were new, calls that the database refuses)."""
+        calls = [(record, self._facts(record)) for record in records]
         if not self._schema_ready:
             self._database.upgrade()
             self._schema_ready = True
-        with self._database.write() as session:
-            new = insert_calls(session, self._cipher, calls)
+        try:
+            with self._database.write() as session:
+                new = insert_calls(session, self._cipher, calls)
+        except RowRefused as error:
+            if len(records) > 1:  # find it, and let its neighbours pass
+                half = len(records) // 2
+                left, right = self._ship_batch(records[:half]), self._ship_batch(records[half:])
+                return left[0] + right[0], left[1] + right[1]
+            log.error("call.refused", call=format_call_id(records[0].call_id), error=str(error))
+            return 0, 1
         fresh = [call for call, is_new in zip(calls, new, strict=True) if is_new]
         if fresh:
+            self._tell(fresh)
+        return len(fresh), 0
+
+    def _facts(self, record: CallRecord) -> CallFacts:
+        try:
+            return self._read_facts(record)
+        except Exception:  # one odd body must not hold up what is behind it
+            log.exception("call.not_read", call=format_call_id(record.call_id))
+            return CallFacts()
+
+    def _tell(self, fresh: Shipped) -> None:
+        try:
             self._on_shipped(fresh)
-        return len(fresh)
+        except Exception:  # they are in the database: what is behind them must get there too
+            log.exception("calls.not_counted", calls=len(fresh))
 
     def _set_aside(self, path: Path) -> None:
-        """Keep a damaged segment for a person to look at; its whole records are in the database."""
+        """Keep a segment for a person to look at; what could be read and taken of it is in the database."""
         quarantine = self._spool_dir / QUARANTINE
         quarantine.mkdir(exist_ok=True, mode=0o700)
         path.rename(quarantine / path.name)

@@ -21,6 +21,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from proxy.replay.upstream import ReplayUpstream
+from tests.postgresql import PostgreSQL
 
 # These machines are slow and have noisy neighbours: examples count, seconds don't.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -232,3 +233,11 @@ def shared_data() -> Path:
     if not found.is_dir():
         pytest.skip("needs ../shared/data, which is not here")
     return found
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A real server, shared; each test makes a database of its own."""
+    server = PostgreSQL()
+    yield server
+    server.remove()

@@ -24,9 +24,8 @@ def history(session: ReadSession, cluster_id: str) -> list[PromotionRow]:
 
 
 def first_promoted_at(session: ReadSession) -> datetime | None:
-    """When the first of all promotions was made; None when there was none. Aware, UTC."""
-    first: datetime | None = session.scalar(select(func.min(PromotionRow.created_at)))
-    return first.replace(tzinfo=UTC) if first is not None and first.tzinfo is None else first
+    """When the first of all promotions was made; None when there was none."""
+    return session.scalar(select(func.min(PromotionRow.created_at)))
 
 
 def promote(session: WriteSession, row: PromotionRow) -> PromotionRow:

@@ -17,6 +17,7 @@ import pytest
 
 from proxy.replay.upstream import ReplayUpstream
 from tests.conftest import Proxy, Serve, wait_for
+from tests.postgresql import PostgreSQL
 
 CLIENTS = 6
 
@@ -266,3 +267,19 @@ def test_a_torn_record_at_the_end_of_a_segment_is_dropped(
         file.write(garbage)
     again = serve(data_dir=proxy.data_dir, upstream_url=upstream.base_url)
     await_logged(again, left)
+
+
+@pytest.mark.postgresql
+def test_a_postgresql_that_crashes_holds_up_nobody_and_gets_every_call(
+    serve: Serve, upstream: ReplayUpstream, postgresql: PostgreSQL
+) -> None:
+    proxy = serve(workers=2, upstream_url=upstream.base_url, database_url=postgresql.new_database())
+    await_logged(proxy, ask_many(proxy, 10))
+    postgresql.stop()
+    try:
+        late = ask_many(proxy, 20)
+        assert httpx.get(f"{proxy.root}/readyz").status_code == 200
+        assert logged(proxy) == {}  # 503: it says that it can't say
+    finally:
+        postgresql.start()
+    assert len(await_logged(proxy, late)) == 30

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,15 @@ def database(tmp_path: Path, cipher: Cipher) -> Database:
     database = Database(f"sqlite:///{tmp_path / 'understudy.db'}")
     database.upgrade()
     return database
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def each_database(request: pytest.FixtureRequest, tmp_path: Path, cipher: Cipher) -> Iterator[Database]:
+    """The same promises on both databases."""
+    if request.param == "sqlite":
+        database = Database(f"sqlite:///{tmp_path / 'each.db'}")
+    else:
+        database = Database(request.getfixturevalue("postgresql").new_database())
+    database.upgrade()
+    yield database
+    database.close()

@@ -1,50 +1,54 @@
-from datetime import UTC, datetime
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import insert
 
 from storage.artifacts import ArtifactStore
 from storage.database import Database
-from storage.errors import ArtifactCorrupt, ArtifactMissing, NotFound
+from storage.errors import ArtifactCorrupt, ArtifactMissing, DatabaseDown, NotFound, RowRefused
 from storage.models import Base, ClusterRow, PromotionRow
 from storage.repositories import clusters, promotions, state
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def promotion(cluster_id: str, model: str) -> PromotionRow:
     return PromotionRow(
         cluster_id=cluster_id, model=model, stage="live", share=1.0, slm="main", forced=True, actor="admin",
-        created_at=datetime.now(UTC),
+        created_at=NOW,
     )  # fmt: skip
 
 
-def test_the_migrations_make_the_tables_of_the_models(database: Database) -> None:
-    with database.read() as session:
+def test_the_migrations_make_the_tables_of_the_models(each_database: Database) -> None:
+    with each_database.read() as session:
         context = MigrationContext.configure(session.connection())
         assert compare_metadata(context, Base.metadata) == []
 
 
-def test_upgrading_twice_changes_nothing(database: Database) -> None:
-    database.upgrade()
-    database.ping()
+def test_upgrading_twice_changes_nothing(each_database: Database) -> None:
+    each_database.upgrade()
+    each_database.ping()
 
 
-def test_a_cluster_has_one_current_promotion_and_a_history(database: Database) -> None:
-    with database.write() as session:
+def test_a_cluster_has_one_current_promotion_and_a_history(each_database: Database) -> None:
+    with each_database.write() as session:
         promotions.promote(session, promotion("c", "first"))
         promotions.promote(session, promotion("c", "second"))
-    with database.read() as session:
+    with each_database.read() as session:
         assert [row.model for row in promotions.current_promotions(session)] == ["second"]
         assert [row.model for row in promotions.history(session, "c")] == ["second", "first"]
         assert state.serving_version(session) == 2
-    with database.write() as session:
+    with each_database.write() as session:
         promotions.demote(session, "c", "admin")
-    with database.write() as session, pytest.raises(NotFound):
+    with each_database.write() as session, pytest.raises(NotFound):
         promotions.demote(session, "c", "admin")
 
 
-def test_a_new_snapshot_replaces_the_clusters(database: Database) -> None:
+def test_a_new_snapshot_replaces_the_clusters(each_database: Database) -> None:
     def row(cluster_id: str) -> ClusterRow:
         return ClusterRow(
             cluster_id=cluster_id,
@@ -57,13 +61,71 @@ def test_a_new_snapshot_replaces_the_clusters(database: Database) -> None:
             examples=[],
         )
 
-    with database.write() as session:
+    with each_database.write() as session:
         clusters.activate_snapshot(session, "s1", 10, [row("a"), row("b")])
-    with database.write() as session:
+    with each_database.write() as session:
         clusters.activate_snapshot(session, "s2", 12, [row("b")])
-    with database.read() as session:
+    with each_database.read() as session:
         assert [cluster.cluster_id for cluster in clusters.list_clusters(session)] == ["b"]
         assert state.active_snapshot_id(session) == "s2"
+
+
+def test_a_moment_comes_back_in_utc_wherever_it_was_noted(each_database: Database) -> None:
+    noted = datetime(2026, 3, 1, 0, 30, tzinfo=timezone(timedelta(hours=5)))
+    with each_database.write() as session:
+        row = promotion("c", "m")
+        row.created_at = noted
+        promotions.promote(session, row)
+    with each_database.read() as session:
+        [read] = promotions.current_promotions(session)
+        assert read.created_at == noted
+        assert read.created_at.utcoffset() == timedelta(0)
+        assert promotions.first_promoted_at(session) == noted
+
+
+def test_text_that_no_database_holds_is_stored_with_what_can_be_read_of_it(each_database: Database) -> None:
+    with each_database.write() as session:
+        promotions.promote(session, promotion("c", "a\0b\ud800c é"))
+    with each_database.read() as session:
+        assert [row.model for row in promotions.current_promotions(session)] == ["a\ufffdb\ufffdc é"]
+
+
+def test_writers_wait_for_each_other(each_database: Database) -> None:
+    """Each reads first and writes then; none fails, and none overwrites what another has written."""
+
+    with each_database.write() as session:
+        state.bump_serving_version(session)
+
+    def count_up() -> None:
+        for _ in range(10):
+            with each_database.write() as session:
+                state.bump_serving_version(session)
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(count_up) for _ in range(4)]:
+            done.result()
+    with each_database.read() as session:
+        assert state.serving_version(session) == 41
+
+
+def test_a_row_that_will_never_fit_is_told_from_a_database_that_is_away(each_database: Database) -> None:
+    with each_database.write() as session:
+        promotions.promote(session, promotion("c", "first"))
+    second_current_one = insert(PromotionRow).values(
+        cluster_id="c",
+        model="m",
+        stage="live",
+        share=1.0,
+        slm="s",
+        forced=True,
+        actor="a",
+        created_at=NOW,
+    )
+    with pytest.raises(RowRefused), each_database.write() as session:
+        session.execute(second_current_one)
+    away = Database("sqlite:////nowhere/at/all.db")
+    with pytest.raises(DatabaseDown):
+        away.ping()
 
 
 def test_an_artifact_that_was_touched_is_refused(tmp_path: Path) -> None:

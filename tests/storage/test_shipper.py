@@ -9,6 +9,7 @@ from sqlalchemy import text
 from storage.cipher import Cipher
 from storage.database import Database
 from storage.errors import DatabaseDown
+from storage.records import CallFacts, CallRecord
 from storage.repositories.calls import (
     count_calls,
     delete_by_origin,
@@ -18,7 +19,7 @@ from storage.repositories.calls import (
     iter_calls,
 )
 from storage.shipper import Shipper
-from storage.spool import Spool, segments
+from storage.spool import Spool, read_segment, segments
 from tests.storage.conftest import make_record, no_facts
 
 
@@ -129,6 +130,57 @@ def test_a_damaged_record_is_set_aside_and_its_neighbours_are_kept(
     segment.write_bytes(data)
     assert make_shipper(tmp_path, database, cipher).ship_once() == 8
     assert os.listdir(tmp_path / "spool" / "quarantine") == [segment.name]
+
+
+def test_a_record_that_the_database_refuses_holds_up_nobody(
+    tmp_path: Path, each_database: Database, cipher: Cipher
+) -> None:
+    ids = fill(tmp_path / "spool", cipher, 9)
+
+    def read_facts(record: CallRecord) -> CallFacts:
+        return CallFacts(input_tokens=2**80 if record.call_id == ids[3] else 1)
+
+    told: list[bytes] = []
+    shipper = Shipper(
+        tmp_path / "spool",
+        each_database,
+        cipher,
+        read_facts=read_facts,
+        on_shipped=lambda calls: told.extend(record.call_id for record, _ in calls),
+    )
+    assert shipper.ship_once() == 8
+    assert sorted(told) == sorted(set(ids) - {ids[3]})
+    assert segments(tmp_path / "spool") == []
+    [aside] = (tmp_path / "spool" / "quarantine").iterdir()
+    assert ids[3] in {record.call_id for record in read_segment(aside, cipher)}
+
+
+def test_a_record_that_cant_be_read_or_counted_is_shipped_all_the_same(
+    tmp_path: Path, database: Database, cipher: Cipher
+) -> None:
+    fill(tmp_path / "spool", cipher, 3)
+
+    def fails(_: object) -> CallFacts:
+        raise ValueError("odd")
+
+    shipper = Shipper(tmp_path / "spool", database, cipher, read_facts=fails, on_shipped=fails)
+    assert shipper.ship_once() == 3
+    with database.read() as session:
+        assert count_calls(session) == 3
+
+
+def test_hostile_text_is_stored_with_what_can_be_read_of_it(
+    tmp_path: Path, each_database: Database, cipher: Cipher
+) -> None:
+    [call_id] = fill(tmp_path / "spool", cipher, 1, agent="a\0b", path="/v1/\0")
+    hostile = CallFacts(model_requested="m\ud800", tool_calls=("t\0",), finish_reason="\udfff")
+    shipper = Shipper(
+        tmp_path / "spool", each_database, cipher, read_facts=lambda _: hostile, on_shipped=lambda calls: None
+    )
+    assert shipper.ship_once() == 1
+    with each_database.read() as session:
+        row = get_call(session, cipher, call_id).row
+        assert (row.agent, row.path, row.model_requested) == ("a\ufffdb", "/v1/\ufffd", "m\ufffd")
 
 
 def test_bodies_are_left_out_or_blacked_out_as_the_record_says(
