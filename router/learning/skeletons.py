@@ -47,6 +47,7 @@ NEIGHBOURS = 12
 NEIGHBOUR_PART = 20  # in a large group, one in so many conversations is asked
 MAX_NEIGHBOURS = 60
 KEEP_SHARE = 0.5
+CONSTANT_SHARE = 0.1
 PROFILE_SHARE = 0.6
 TASK_DISTANCE = 0.7
 VARIANT_DISTANCE = 0.2
@@ -113,12 +114,14 @@ def _learn(calls: Sequence[CallFeatures], conversations: Sequence[str]) -> Skele
     if not tokens:
         return Skeletons(np.zeros(0, np.int64), Profiles([]))
     recurring = _recurring(tokens, conversations)
+    heads = _heads(tokens, conversations)
     system = _denoise(
-        [frozenset(token for token in call.system if token in recurring) for call in tokens],
+        [head.union(t for t in call.system if t in recurring) for head, call in zip(heads, tokens, strict=True)],
         conversations,
         constant=_constant_prompts(tokens, conversations),
+        wide=True,
     )
-    system = [found | head for found, head in zip(system, _heads(tokens, conversations), strict=True)]
+    system = [found | head for found, head in zip(system, heads, strict=True)]
     whole = [
         found | {token for token in call.user if token in recurring} for found, call in zip(system, tokens, strict=True)
     ]
@@ -137,11 +140,25 @@ def _recurring(tokens: Sequence[Tokens], conversations: Sequence[str]) -> set[st
 
 
 def _constant_prompts(tokens: Sequence[Tokens], conversations: Sequence[str]) -> list[bool]:
-    """Whether each call's whole system prompt was seen in at least three conversations: then nothing in it is data."""
+    """Whether each call's whole system prompt was seen in at least three conversations: then nothing in it is data.
+
+    Unless it is one of very many that begin alike: then what follows the beginning was put in, and happens to recur.
+    """
     seen: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    alike: dict[str, set[str]] = defaultdict(set)
     for call, conversation in zip(tokens, conversations, strict=True):
         seen[call.system].add(conversation)
-    return [bool(call.system) and len(seen[call.system]) >= MIN_CONVERSATIONS for call in tokens]
+        alike[_beginning(call)].add(conversation)
+    return [
+        bool(call.system)
+        and len(seen[call.system]) >= max(MIN_CONVERSATIONS, CONSTANT_SHARE * len(alike[_beginning(call)]))
+        for call in tokens
+    ]
+
+
+def _beginning(call: Tokens) -> str:
+    """The identity sentence of a call; without one, the first line of its system prompt."""
+    return call.head or next(iter(call.system), "")
 
 
 def _heads(tokens: Sequence[Tokens], conversations: Sequence[str]) -> list[Set]:

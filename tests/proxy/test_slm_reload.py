@@ -20,6 +20,7 @@ PROMOTION = Promotion("c-1", "triage", Stage.LIVE, 1.0, "gpu", "/adapters/triage
 def fake() -> Iterator[FakeVllm]:
     with FakeVllm() as fake:
         yield fake
+        wait_for(lambda: not _loading(), 10)  # or it would be cut off in the middle
 
 
 @pytest.fixture
