@@ -46,10 +46,12 @@ def list_calls(
 
 @router.get("/calls/{call_id}")
 def get_call(call_id: str, state: InState, caller: Viewer) -> dict[str, Any]:
-    """One call with its request and answer as they came."""
+    """One call with its request and answer as they came, and the answers of attempts that were not served."""
     with state.database.read() as session:
         stored = calls.get_call(session, state.cipher, _call_id(call_id))
+        attempts = zip(stored.row.attempts, stored.attempt_answers, strict=True)
         return _show(stored.row) | {
+            "attempts": [attempt | {"answer": _body(answer or None)} for attempt, answer in attempts],
             "request_body": _body(stored.request_body),
             "response_body": _body(stored.response_body),
         }
@@ -71,7 +73,7 @@ def delete_calls(state: InState, caller: Admin, origin: Annotated[str, Query(min
 _COLUMNS = [
     column.name
     for column in Call.__table__.columns
-    if column.name not in {"call_id", "origin", "request_body", "response_body"}
+    if column.name not in {"call_id", "origin", "request_body", "response_body", "attempt_answers"}
 ]
 
 

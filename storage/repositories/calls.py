@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import delete, func, insert, select, update
@@ -28,11 +28,16 @@ USED_GRANULARITY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class StoredCall:
-    """A call from the log, with its bodies as they came (None where the log keeps none)."""
+    """A call from the log, with its bodies as they came (None where the log keeps none).
+
+    Attributes:
+        attempt_answers: one for each of `row.attempts`: what it answered where that was not served, else empty.
+    """
 
     row: Call
     request_body: bytes | None
     response_body: bytes | None
+    attempt_answers: tuple[bytes, ...]
 
     @property
     def call_id(self) -> str:
@@ -73,12 +78,7 @@ def insert_calls(session: WriteSession, cipher: Cipher, calls: Sequence[tuple[Ca
 
 
 def _row(record: CallRecord, facts: CallFacts, pack: Packer, shared: dict[bytes, bytes]) -> dict[str, Any]:
-    request: bytes | None = record.request_body
-    response: bytes | None = record.response_body
-    if record.log == "metadata":
-        request = response = None
-    elif record.log == "redacted":
-        request, response = redact(record.request_body), redact(record.response_body)
+    kept = _kept(record)
     attempts = [
         {
             "upstream": attempt.upstream,
@@ -95,9 +95,27 @@ def _row(record: CallRecord, facts: CallFacts, pack: Packer, shared: dict[bytes,
         "arrived_at": datetime.fromtimestamp(record.arrived_at_ns / 1e9, UTC),
         "attempts": attempts,
         "tool_calls": list(facts.tool_calls),
-        "request_body": None if request is None else pack.pack_body(request, shared.__setitem__),
-        "response_body": None if response is None else pack.pack_body(response, shared.__setitem__),
+        "request_body": None if kept is None else pack.pack_body(kept.request, shared.__setitem__),
+        "response_body": None if kept is None else pack.pack_body(kept.response, shared.__setitem__),
+        "attempt_answers": pack.pack(msgspec.msgpack.encode(kept.attempts)) if kept and any(kept.attempts) else None,
     }
+
+
+class _Kept(NamedTuple):
+    """The bodies that the log may keep of a call."""
+
+    request: bytes
+    response: bytes
+    attempts: list[bytes]
+
+
+def _kept(record: CallRecord) -> _Kept | None:
+    if record.log == "metadata":
+        return None
+    bodies = _Kept(record.request_body, record.response_body, [attempt.answer for attempt in record.attempts])
+    if record.log == "redacted":
+        return _Kept(redact(bodies.request), redact(bodies.response), [redact(answer) for answer in bodies.attempts])
+    return bodies
 
 
 _RECORD_COLUMNS = [
@@ -214,14 +232,20 @@ def iter_calls(
 
 def _with_bodies(session: ReadSession, pack: Packer, rows: Sequence[Call]) -> Iterator[StoredCall]:
     bodies = {
-        row.call_id: (row.request_body, row.response_body)
+        row.call_id: row
         for row in session.execute(
-            select(Call.call_id, Call.request_body, Call.response_body).where(
+            select(Call.call_id, Call.request_body, Call.response_body, Call.attempt_answers).where(
                 Call.call_id.in_([row.call_id for row in rows])
             )
         )
     }
-    wanted = {ref for pair in bodies.values() for body in pair if body is not None for ref in pack.references(body)}
+    wanted = {
+        reference
+        for row in bodies.values()
+        for body in (row.request_body, row.response_body)
+        if body is not None
+        for reference in pack.references(body)
+    }
     pieces: dict[bytes, bytes] = {}
     hashes = sorted(wanted)
     for start in range(0, len(hashes), 500):
@@ -232,11 +256,19 @@ def _with_bodies(session: ReadSession, pack: Packer, rows: Sequence[Call]) -> It
         )
         pieces.update({row.message_hash: pack.unpack(row.body) for row in found})
     for row in rows:
-        request, response = bodies[row.call_id]
+        stored = bodies[row.call_id]
+        request, response = (
+            None if body is None else pack.unpack_body(body, pieces.__getitem__)
+            for body in (stored.request_body, stored.response_body)
+        )
+        answers = stored.attempt_answers
         yield StoredCall(
             row,
-            None if request is None else pack.unpack_body(request, pieces.__getitem__),
-            None if response is None else pack.unpack_body(response, pieces.__getitem__),
+            request,
+            response,
+            tuple(msgspec.msgpack.decode(pack.unpack(answers), type=list[bytes]))
+            if answers is not None
+            else (b"",) * len(row.attempts),
         )
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from storage.cipher import Cipher
 from storage.database import Database
 from storage.errors import DatabaseDown
-from storage.records import CallFacts, CallRecord
+from storage.records import Attempt, CallFacts, CallRecord
 from storage.repositories.calls import (
     count_calls,
     delete_by_origin,
@@ -181,6 +181,21 @@ def test_hostile_text_is_stored_with_what_can_be_read_of_it(
     with each_database.read() as session:
         row = get_call(session, cipher, call_id).row
         assert (row.agent, row.path, row.model_requested) == ("a\ufffdb", "/v1/\ufffd", "m\ufffd")
+
+
+@pytest.mark.parametrize("log", ["full", "redacted", "metadata"])
+def test_what_an_slm_said_in_vain_is_kept_as_far_as_the_level_allows(
+    tmp_path: Path, each_database: Database, cipher: Cipher, log: str
+) -> None:
+    said = b'{"choices":[{"message":{"content":"ask jane.doe@example.com"}}]}'
+    attempts = (Attempt("a", "slm", "slm_timeout", None, 9.0), Attempt("b", "slm", "output_invalid", 200, 5.0, said))
+    [call_id] = fill(tmp_path / "spool", cipher, 1, attempts=attempts, log=log)
+    make_shipper(tmp_path, each_database, cipher).ship_once()
+    with each_database.read() as session:
+        stored = get_call(session, cipher, call_id)
+    kept = {"full": said, "redacted": said.replace(b"jane.doe@example.com", b"[EMAIL]"), "metadata": b""}[log]
+    assert stored.attempt_answers == (b"", kept)
+    assert [attempt["outcome"] for attempt in stored.row.attempts] == ["slm_timeout", "output_invalid"]
 
 
 def test_bodies_are_left_out_or_blacked_out_as_the_record_says(
