@@ -15,6 +15,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from storage.bodies import Packer, train_dictionary
 from storage.cipher import Cipher
 from storage.database import ReadSession, WriteSession
+from storage.encodings import decompress
 from storage.errors import NotFound
 from storage.ids import format_call_id
 from storage.models import Call, Dictionary, StoredMessage
@@ -95,27 +96,36 @@ def _row(record: CallRecord, facts: CallFacts, pack: Packer, shared: dict[bytes,
         "arrived_at": datetime.fromtimestamp(record.arrived_at_ns / 1e9, UTC),
         "attempts": attempts,
         "tool_calls": list(facts.tool_calls),
-        "request_body": None if kept is None else pack.pack_body(kept.request, shared.__setitem__),
-        "response_body": None if kept is None else pack.pack_body(kept.response, shared.__setitem__),
-        "attempt_answers": pack.pack(msgspec.msgpack.encode(kept.attempts)) if kept and any(kept.attempts) else None,
+        "request_body": None if kept.request is None else pack.pack_body(kept.request, shared.__setitem__),
+        "response_body": None if kept.response is None else pack.pack_body(kept.response, shared.__setitem__),
+        "response_content_encoding": kept.response_content_encoding,
+        "attempt_answers": pack.pack(msgspec.msgpack.encode(kept.attempts)) if any(kept.attempts) else None,
     }
 
 
 class _Kept(NamedTuple):
     """The bodies that the log may keep of a call."""
 
-    request: bytes
-    response: bytes
+    request: bytes | None
+    response: bytes | None
+    response_content_encoding: str
     attempts: list[bytes]
 
 
-def _kept(record: CallRecord) -> _Kept | None:
+def _kept(record: CallRecord) -> _Kept:
+    encoding = record.response_content_encoding
+    answers = [attempt.answer for attempt in record.attempts]
     if record.log == "metadata":
-        return None
-    bodies = _Kept(record.request_body, record.response_body, [attempt.answer for attempt in record.attempts])
-    if record.log == "redacted":
-        return _Kept(redact(bodies.request), redact(bodies.response), [redact(answer) for answer in bodies.attempts])
-    return bodies
+        return _Kept(None, None, encoding, [])
+    if record.log == "full":
+        return _Kept(record.request_body, record.response_body, encoding, answers)
+    response = decompress(record.response_body, encoding)  # what can't be read can't be redacted: it isn't kept
+    return _Kept(
+        redact(record.request_body),
+        None if response is None else redact(response),
+        encoding if response is None else "",
+        [redact(answer) for answer in answers],
+    )
 
 
 _RECORD_COLUMNS = [

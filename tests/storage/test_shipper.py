@@ -1,3 +1,4 @@
+import gzip
 import os
 import sqlite3
 import threading
@@ -181,6 +182,22 @@ def test_hostile_text_is_stored_with_what_can_be_read_of_it(
     with each_database.read() as session:
         row = get_call(session, cipher, call_id).row
         assert (row.agent, row.path, row.model_requested) == ("a\ufffdb", "/v1/\ufffd", "m\ufffd")
+
+
+def test_a_compressed_answer_is_redacted_or_not_kept(tmp_path: Path, database: Database, cipher: Cipher) -> None:
+    answer = b'{"choices":[{"message":{"content":"ask jane.doe@example.com"}}]}'
+    spool = Spool(tmp_path / "spool", cipher)
+    zipped = make_record(response=gzip.compress(answer), response_content_encoding="gzip", log="redacted")
+    unknown = make_record(response=b"?", response_content_encoding="br", log="redacted")
+    spool.append(zipped)
+    spool.append(unknown)
+    spool.close()
+    make_shipper(tmp_path, database, cipher).ship_once()
+    with database.read() as session:
+        stored = get_call(session, cipher, zipped.call_id)
+        assert stored.response_body == answer.replace(b"jane.doe@example.com", b"[EMAIL]")
+        assert stored.row.response_content_encoding == ""
+        assert get_call(session, cipher, unknown.call_id).response_body is None
 
 
 @pytest.mark.parametrize("log", ["full", "redacted", "metadata"])
