@@ -12,7 +12,7 @@ from proxy.endpoints.schemas import Calls, Deleted
 from proxy.errors import BadRequest
 from storage.ids import format_call_id, parse_call_id
 from storage.models import Call
-from storage.repositories import calls, registry
+from storage.repositories import calls, registry, retention
 
 router = APIRouter()
 
@@ -65,7 +65,7 @@ def delete_calls(state: InState, caller: Admin, origin: Annotated[str, Query(min
     except ValueError as error:
         raise BadRequest(f"origin={origin!r} is not the hexadecimal hash that the log shows") from error
     with state.database.write() as session:
-        deleted = calls.delete_by_origin(session, hashed)
+        deleted = retention.delete_by_origin(session, calls.packer(session, state.cipher), hashed)
         registry.audit(session, caller.name, "calls.deleted", origin, deleted=deleted)
     return Deleted(deleted=deleted)
 

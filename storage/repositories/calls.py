@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -21,10 +21,10 @@ from storage.ids import format_call_id
 from storage.models import Call, Dictionary, StoredMessage
 from storage.records import CallFacts, CallRecord
 from storage.redaction import redact
+from storage.repositories.retention import USED_GRANULARITY, keep_messages
 
 DICTIONARY_AFTER = 400  # stored pieces; zstd wants about a hundred times the dictionary's size, and gets what there is
 MAX_SAMPLE_BYTES = 4096
-USED_GRANULARITY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ def insert_calls(session: WriteSession, cipher: Cipher, calls: Sequence[tuple[Ca
     """
     if not calls:
         return []
+    keep_messages(session)
     pack = packer(session, cipher)
     known = set(session.scalars(select(Call.call_id).where(Call.call_id.in_([record.call_id for record, _ in calls]))))
     shared: dict[bytes, bytes] = {}
@@ -285,26 +286,6 @@ def _with_bodies(session: ReadSession, pack: Packer, rows: Sequence[Call]) -> It
 def count_calls(session: ReadSession) -> int:
     """How many calls are in the database."""
     return session.scalar(select(func.count()).select_from(Call)) or 0
-
-
-def delete_by_origin(session: WriteSession, origin: bytes) -> int:
-    """Delete the calls of one credential; says how many there were."""
-    return session.execute(delete(Call).where(Call.origin == origin)).rowcount  # type: ignore[attr-defined, no-any-return]
-
-
-def delete_older_than(session: WriteSession, days: int, limit: int = 5000) -> int:
-    """Delete calls that are older, at most `limit` of them; and the pieces that nobody can refer to any more.
-
-    Returns:
-        How many calls were deleted; fewer than `limit` means that it is done.
-    """
-    horizon = datetime.now(UTC) - timedelta(days=days)
-    old = select(Call.call_id).where(Call.arrived_at < horizon).order_by(Call.call_id).limit(limit)
-    deleted: int = session.execute(delete(Call).where(Call.call_id.in_(old))).rowcount  # type: ignore[attr-defined]
-    if deleted < limit:
-        # A piece is noted as used at most once a day, and a call may wait in the spool: two days of grace.
-        session.execute(delete(StoredMessage).where(StoredMessage.last_used_at < horizon - 2 * USED_GRANULARITY))
-    return deleted
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,6 @@ from storage.errors import DatabaseDown
 from storage.records import Attempt, CallFacts, CallRecord
 from storage.repositories.calls import (
     count_calls,
-    delete_by_origin,
-    delete_older_than,
     find_calls,
     get_call,
     iter_calls,
@@ -253,13 +251,3 @@ def test_calls_are_read_in_batches_in_the_order_of_their_ids(
         read = list(iter_calls(session, cipher, batch=70))
     assert [call.row.call_id for call in read] == ids
     assert read[5].request_body == f'{{"messages":[{{"n":5,"pad":"{"p" * 60}"}}]}}'.encode()
-
-
-def test_calls_are_deleted_by_origin_and_by_age(tmp_path: Path, database: Database, cipher: Cipher) -> None:
-    fill(tmp_path / "spool", cipher, 3, origin=b"o" * 16)
-    fill(tmp_path / "spool", cipher, 4, arrived_at_ns=10**18)
-    make_shipper(tmp_path, database, cipher).ship_once()
-    with database.write() as session:
-        assert delete_by_origin(session, b"o" * 16) == 3
-        assert delete_older_than(session, days=90) == 4
-        assert count_calls(session) == 0
