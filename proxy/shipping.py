@@ -18,7 +18,7 @@ from storage.cipher import Cipher
 from storage.database import Database
 from storage.errors import DatabaseDown
 from storage.records import CallFacts, CallRecord
-from storage.repositories.calls import delete_older_than
+from storage.repositories import retention
 from storage.repositories.promotions import first_promoted_at
 from storage.shipper import Shipper
 
@@ -118,10 +118,13 @@ def _keep_house(settings: Settings, database: Database, account: Account, stop: 
 
 
 def purge_once(database: Database, days: int, limit: int = 5000) -> bool:
-    """Delete one batch of old calls; says whether there may be more.
+    """Delete one batch of old calls, or of what only they said; says whether there may be more.
 
     Raises:
         DatabaseDown
     """
     with database.write() as session:
-        return delete_older_than(session, days, limit) == limit
+        if retention.delete_older_than(session, days, limit) == limit:
+            return True
+    with database.write() as session:
+        return retention.delete_unused_messages(session, days, limit) == limit

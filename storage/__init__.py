@@ -7,10 +7,11 @@ A logged call walks through these rooms, in this order:
     cipher.py      AES-256-GCM and keyed hashes from the data directory's key file
     spool.py       one framed, checksummed append to the worker's own segment file
     shipper.py     segments → database, in batches; adopts the segments of dead workers
-    messages.py    bodies taken apart at their messages, so that each is stored once
+    redaction.py   what must not be stored is blacked out, where the settings say so; encodings.py makes it readable
+    bodies.py      bodies taken apart at their messages, so that each is stored once
     models.py      tables; migrations/ brings an older database up to them
     database.py    engines; read and write sessions are different types
-    repositories/  every query
+    repositories/  every query; retention.py among them deletes what is too old or to be forgotten
 
 Beside the log: `artifacts.py` keeps immutable, checksummed directories (snapshots, adapters).
 

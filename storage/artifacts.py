@@ -1,13 +1,14 @@
 """Immutable, checksummed directories: snapshots, and later adapters.
 
-An artifact is written under a temporary name and renamed, so it is there whole or not at all. Its manifest holds the
-SHA-256 of every file; reading verifies them.
+An artifact is written under a temporary name, synced and renamed, so it is there whole or not at all, whatever dies.
+Its manifest holds the SHA-256 of every file; reading verifies them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
 import shutil
 import time
@@ -60,14 +61,16 @@ class ArtifactStore:
         draft.mkdir(parents=True)
         try:
             for name, content in files.items():
-                (draft / name).write_bytes(content)
+                _write_durably(draft / name, content)
             manifest = {
                 "kind": kind,
                 "metadata": dict(metadata),
                 "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
             }
-            (draft / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
+            _write_durably(draft / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True).encode())
+            _sync_directory(draft)
             draft.rename(self._root / artifact_id)
+            _sync_directory(self._root)
         except OSError:
             shutil.rmtree(draft, ignore_errors=True)
             raise
@@ -93,3 +96,19 @@ class ArtifactStore:
             return Artifact(artifact_id, manifest["kind"], path, files, manifest["metadata"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArtifactCorrupt(f"{artifact_id}: can't be read: {error}") from error
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    """Make sure of the names in a directory."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

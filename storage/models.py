@@ -63,7 +63,11 @@ class Base(DeclarativeBase):
 
 
 class Call(Base):
-    """A logged call. Bodies are encrypted, compressed templates that refer to `messages`."""
+    """A logged call.
+
+    Bodies are encrypted, compressed templates that refer to `messages`. So are the answers of attempts that were not
+    served, together, in the order of `attempts`; NULL where there were none.
+    """
 
     __tablename__ = "calls"
     __table_args__ = (Index("ix_calls_cluster_id_arrived_at", "cluster_id", "arrived_at"),)
@@ -110,6 +114,7 @@ class Call(Base):
     wasted_usd: Mapped[float]
     request_body: Mapped[bytes | None] = mapped_column(deferred=True)
     response_body: Mapped[bytes | None] = mapped_column(deferred=True)
+    attempt_answers: Mapped[bytes | None] = mapped_column(deferred=True)
 
 
 class StoredMessage(Base):

@@ -1,28 +1,134 @@
 """`UNDERSTUDY_LOG_BODIES=redacted`: what identifies people or opens doors is blacked out before it is stored.
 
-Patterns only, and rather too much than too little; the bytes between stay as they are, so JSON stays JSON. This is not
-the masking for training, which keeps what an answer needs.
+Patterns only, and rather too much than too little. They work on what JSON strings say, not on how they are spelled, so
+JSON stays JSON, and what holds nothing of the kind keeps its bytes. A stream's pieces are judged together: an address
+that came in three events is found as well. This is not the masking for training, which keeps what an answer needs.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
 
+_NO_DATE = r"(?!(?:19|20)\d\d-[01]\d-[0-3]\d(?!\d))"
 _PATTERNS = [
-    (re.compile(rb"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"), b"[EMAIL]"),
-    (re.compile(rb"(?i)\bbearer\s+[A-Za-z0-9._~+/=-]{8,}"), b"Bearer [SECRET]"),
-    (re.compile(rb"\b(?:sk|pk|rk|ghp|gho|ghs|xox[abp]|AKIA|AIza|glpat|hf|us)[-_]?[A-Za-z0-9_-]{16,}\b"), b"[SECRET]"),
-    (re.compile(rb"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\b"), b"[SECRET]"),
-    (re.compile(rb"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b"), b"[IBAN]"),
-    (re.compile(rb"\b(?:\d[ -]?){13,19}\b"), b"[NUMBER]"),
-    (re.compile(rb"\b(?:\d{1,3}\.){3}\d{1,3}\b"), b"[IP]"),
-    (re.compile(rb"(?<![\w.])\+?\(?\d{2,4}\)?[ /.-]\d{2,4}[ /.-]\d{2,6}(?:[ /.-]\d{2,6})?(?![\w.])"), b"[PHONE]"),
-    (re.compile(rb"\+\d{9,15}\b"), b"[PHONE]"),
+    (re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"), "[EMAIL]"),
+    (re.compile(r"(?i)\bbearer\s+[A-Za-z0-9._~+/=-]{8,}"), "Bearer [SECRET]"),
+    (re.compile(r"\b(?:sk|pk|rk|ghp|gho|ghs|xox[abp]|AKIA|AIza|glpat|hf|us)[-_]?[A-Za-z0-9_-]{16,}\b"), "[SECRET]"),
+    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\b"), "[SECRET]"),
+    (re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b"), "[IBAN]"),
+    (re.compile(rf"\b{_NO_DATE}(?:\d[ -]?){{12,18}}\d\b"), "[NUMBER]"),
+    (re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}\b"), "[IP]"),
+    (
+        re.compile(
+            rf"(?<![\w.])(?<!\d-){_NO_DATE}"
+            r"\+?\(?\d{2,4}\)?[ /.-]\d{2,4}[ /.-]\d{2,6}(?:[ /.-]\d{2,6})?(?![\w.])"
+        ),
+        "[PHONE]",
+    ),
+    (re.compile(r"\+\d{9,15}\b"), "[PHONE]"),
 ]
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|(?<![\w.+-])\d{11,19}(?![\w.])')  # of valid JSON: a string, a long number
+_TIME = re.compile(r"1\d{12}|1\d{15}|1\d{18}")  # milli-, micro- or nanoseconds since 1970
+_SPACE = " \t\n\r"
+_STREAM = re.compile(r"\s*(?:data|event|id|retry)?:")
+_LINE_END = re.compile(r"(\r\n|\n|\r)")
+#: Fields that carry a piece of a longer text in the events of a stream, and those that say which text it is.
+_PIECES = frozenset(
+    {"content", "reasoning_content", "reasoning", "refusal", "text", "arguments", "delta", "partial_json"}
+)
+_IDENTITIES = ("type", "index", "item_id", "output_index", "content_index", "summary_index")
 
 
 def redact(body: bytes) -> bytes:
-    """Black out e-mail addresses, phone numbers, cards and accounts, IP addresses, keys and tokens."""
+    """Black out e-mail addresses, phone numbers, cards and accounts, IP addresses, keys and tokens.
+
+    Args:
+        body: JSON, server-sent events of JSON, or any text; bytes that are no UTF-8 are read as Latin-1.
+    """
+    try:
+        text, encoding = body.decode(), "utf-8"
+    except UnicodeDecodeError:
+        text, encoding = body.decode("latin-1"), "latin-1"
+    return (_stream(text) if _STREAM.match(text) else _clear(text)).encode(encoding)
+
+
+def _clear(text: str) -> str:
+    """JSON by its strings and numbers, other text as a whole."""
+    if _is_json(text):
+        return _TOKEN.sub(_clear_token, text)
     for pattern, instead in _PATTERNS:
-        body = pattern.sub(instead, body)
-    return body
+        text = pattern.sub(instead, text)
+    return text
+
+
+def _is_json(text: str) -> bool:
+    """Whether it is a JSON object or list."""
+    if not text.lstrip(_SPACE).startswith(("{", "[")):
+        return False
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _clear_token(found: re.Match[str]) -> str:
+    token = found[0]
+    if not token.startswith('"'):
+        return token if _TIME.fullmatch(token) else '"[NUMBER]"'
+    said = json.loads(token)
+    cleared = _clear(said)
+    return token if cleared == said else json.dumps(cleared)
+
+
+def _stream(text: str) -> str:
+    """Server-sent events. Where the pieces of a text hold something together, the first gets it all, cleared."""
+    lines = _LINE_END.split(text)  # lines at even places, what ended them at odd ones
+    events: dict[int, dict[str, Any]] = {}
+    texts: dict[tuple[Any, ...], list[tuple[int, dict[str, Any], str]]] = defaultdict(list)
+    for at in range(0, len(lines), 2):
+        if (event := _read_event(lines[at])) is not None:
+            events[at] = event
+            for identity, holder, field in _pieces(event, ()):
+                texts[identity].append((at, holder, field))
+    changed = set()
+    for pieces in texts.values():
+        said = "".join(holder[field] for _, holder, field in pieces)
+        cleared = _clear(said)
+        if cleared != said:
+            for at, holder, field in pieces:
+                holder[field], cleared = cleared, ""
+                changed.add(at)
+    for at in range(0, len(lines), 2):
+        name, colon, value = lines[at].partition(":")
+        lines[at] = name + colon + (" " + json.dumps(events[at]) if at in changed else _clear(value))
+    return "".join(lines)
+
+
+def _read_event(line: str) -> dict[str, Any] | None:
+    if not line.startswith("data:"):
+        return None
+    try:
+        event = json.loads(line.removeprefix("data:"))
+    except (ValueError, RecursionError):
+        return None
+    return event if isinstance(event, dict) else None
+
+
+def _pieces(value: Any, identity: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], dict[str, Any], str]]:
+    """The pieces of texts in an event: (which text, the object that holds it, its field there)."""
+    if isinstance(value, dict):
+        identity += tuple(repr(value.get(name)) for name in _IDENTITIES)
+        for field, inner in value.items():
+            if isinstance(inner, str) and field in _PIECES:
+                yield (*identity, field), value, field
+            else:
+                yield from _pieces(inner, (*identity, field))
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            indexed = isinstance(inner, dict) and "index" in inner
+            yield from _pieces(inner, identity if indexed else (*identity, place))

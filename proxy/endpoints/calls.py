@@ -12,7 +12,7 @@ from proxy.endpoints.schemas import Calls, Deleted
 from proxy.errors import BadRequest
 from storage.ids import format_call_id, parse_call_id
 from storage.models import Call
-from storage.repositories import calls, registry
+from storage.repositories import calls, registry, retention
 
 router = APIRouter()
 
@@ -46,10 +46,12 @@ def list_calls(
 
 @router.get("/calls/{call_id}")
 def get_call(call_id: str, state: InState, caller: Viewer) -> dict[str, Any]:
-    """One call with its request and answer as they came."""
+    """One call with its request and answer as they came, and the answers of attempts that were not served."""
     with state.database.read() as session:
         stored = calls.get_call(session, state.cipher, _call_id(call_id))
+        attempts = zip(stored.row.attempts, stored.attempt_answers, strict=True)
         return _show(stored.row) | {
+            "attempts": [attempt | {"answer": _body(answer or None)} for attempt, answer in attempts],
             "request_body": _body(stored.request_body),
             "response_body": _body(stored.response_body),
         }
@@ -63,7 +65,7 @@ def delete_calls(state: InState, caller: Admin, origin: Annotated[str, Query(min
     except ValueError as error:
         raise BadRequest(f"origin={origin!r} is not the hexadecimal hash that the log shows") from error
     with state.database.write() as session:
-        deleted = calls.delete_by_origin(session, hashed)
+        deleted = retention.delete_by_origin(session, calls.packer(session, state.cipher), hashed)
         registry.audit(session, caller.name, "calls.deleted", origin, deleted=deleted)
     return Deleted(deleted=deleted)
 
@@ -71,7 +73,7 @@ def delete_calls(state: InState, caller: Admin, origin: Annotated[str, Query(min
 _COLUMNS = [
     column.name
     for column in Call.__table__.columns
-    if column.name not in {"call_id", "origin", "request_body", "response_body"}
+    if column.name not in {"call_id", "origin", "request_body", "response_body", "attempt_answers"}
 ]
 
 

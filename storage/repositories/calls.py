@@ -4,35 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from storage.bodies import Packer, train_dictionary
 from storage.cipher import Cipher
 from storage.database import ReadSession, WriteSession
+from storage.encodings import decompress
 from storage.errors import NotFound
 from storage.ids import format_call_id
 from storage.models import Call, Dictionary, StoredMessage
 from storage.records import CallFacts, CallRecord
 from storage.redaction import redact
+from storage.repositories.retention import USED_GRANULARITY, keep_messages
 
 DICTIONARY_AFTER = 400  # stored pieces; zstd wants about a hundred times the dictionary's size, and gets what there is
 MAX_SAMPLE_BYTES = 4096
-USED_GRANULARITY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class StoredCall:
-    """A call from the log, with its bodies as they came (None where the log keeps none)."""
+    """A call from the log, with its bodies as they came (None where the log keeps none).
+
+    Attributes:
+        attempt_answers: one for each of `row.attempts`: what it answered where that was not served, else empty.
+    """
 
     row: Call
     request_body: bytes | None
     response_body: bytes | None
+    attempt_answers: tuple[bytes, ...]
 
     @property
     def call_id(self) -> str:
@@ -54,6 +60,7 @@ def insert_calls(session: WriteSession, cipher: Cipher, calls: Sequence[tuple[Ca
     """
     if not calls:
         return []
+    keep_messages(session)
     pack = packer(session, cipher)
     known = set(session.scalars(select(Call.call_id).where(Call.call_id.in_([record.call_id for record, _ in calls]))))
     shared: dict[bytes, bytes] = {}
@@ -73,12 +80,7 @@ def insert_calls(session: WriteSession, cipher: Cipher, calls: Sequence[tuple[Ca
 
 
 def _row(record: CallRecord, facts: CallFacts, pack: Packer, shared: dict[bytes, bytes]) -> dict[str, Any]:
-    request: bytes | None = record.request_body
-    response: bytes | None = record.response_body
-    if record.log == "metadata":
-        request = response = None
-    elif record.log == "redacted":
-        request, response = redact(record.request_body), redact(record.response_body)
+    kept = _kept(record)
     attempts = [
         {
             "upstream": attempt.upstream,
@@ -95,9 +97,36 @@ def _row(record: CallRecord, facts: CallFacts, pack: Packer, shared: dict[bytes,
         "arrived_at": datetime.fromtimestamp(record.arrived_at_ns / 1e9, UTC),
         "attempts": attempts,
         "tool_calls": list(facts.tool_calls),
-        "request_body": None if request is None else pack.pack_body(request, shared.__setitem__),
-        "response_body": None if response is None else pack.pack_body(response, shared.__setitem__),
+        "request_body": None if kept.request is None else pack.pack_body(kept.request, shared.__setitem__),
+        "response_body": None if kept.response is None else pack.pack_body(kept.response, shared.__setitem__),
+        "response_content_encoding": kept.response_content_encoding,
+        "attempt_answers": pack.pack(msgspec.msgpack.encode(kept.attempts)) if any(kept.attempts) else None,
     }
+
+
+class _Kept(NamedTuple):
+    """The bodies that the log may keep of a call."""
+
+    request: bytes | None
+    response: bytes | None
+    response_content_encoding: str
+    attempts: list[bytes]
+
+
+def _kept(record: CallRecord) -> _Kept:
+    encoding = record.response_content_encoding
+    answers = [attempt.answer for attempt in record.attempts]
+    if record.log == "metadata":
+        return _Kept(None, None, encoding, [])
+    if record.log == "full":
+        return _Kept(record.request_body, record.response_body, encoding, answers)
+    response = decompress(record.response_body, encoding)  # what can't be read can't be redacted: it isn't kept
+    return _Kept(
+        redact(record.request_body),
+        None if response is None else redact(response),
+        encoding if response is None else "",
+        [redact(answer) for answer in answers],
+    )
 
 
 _RECORD_COLUMNS = [
@@ -214,14 +243,20 @@ def iter_calls(
 
 def _with_bodies(session: ReadSession, pack: Packer, rows: Sequence[Call]) -> Iterator[StoredCall]:
     bodies = {
-        row.call_id: (row.request_body, row.response_body)
+        row.call_id: row
         for row in session.execute(
-            select(Call.call_id, Call.request_body, Call.response_body).where(
+            select(Call.call_id, Call.request_body, Call.response_body, Call.attempt_answers).where(
                 Call.call_id.in_([row.call_id for row in rows])
             )
         )
     }
-    wanted = {ref for pair in bodies.values() for body in pair if body is not None for ref in pack.references(body)}
+    wanted = {
+        reference
+        for row in bodies.values()
+        for body in (row.request_body, row.response_body)
+        if body is not None
+        for reference in pack.references(body)
+    }
     pieces: dict[bytes, bytes] = {}
     hashes = sorted(wanted)
     for start in range(0, len(hashes), 500):
@@ -232,37 +267,25 @@ def _with_bodies(session: ReadSession, pack: Packer, rows: Sequence[Call]) -> It
         )
         pieces.update({row.message_hash: pack.unpack(row.body) for row in found})
     for row in rows:
-        request, response = bodies[row.call_id]
+        stored = bodies[row.call_id]
+        request, response = (
+            None if body is None else pack.unpack_body(body, pieces.__getitem__)
+            for body in (stored.request_body, stored.response_body)
+        )
+        answers = stored.attempt_answers
         yield StoredCall(
             row,
-            None if request is None else pack.unpack_body(request, pieces.__getitem__),
-            None if response is None else pack.unpack_body(response, pieces.__getitem__),
+            request,
+            response,
+            tuple(msgspec.msgpack.decode(pack.unpack(answers), type=list[bytes]))
+            if answers is not None
+            else (b"",) * len(row.attempts),
         )
 
 
 def count_calls(session: ReadSession) -> int:
     """How many calls are in the database."""
     return session.scalar(select(func.count()).select_from(Call)) or 0
-
-
-def delete_by_origin(session: WriteSession, origin: bytes) -> int:
-    """Delete the calls of one credential; says how many there were."""
-    return session.execute(delete(Call).where(Call.origin == origin)).rowcount  # type: ignore[attr-defined, no-any-return]
-
-
-def delete_older_than(session: WriteSession, days: int, limit: int = 5000) -> int:
-    """Delete calls that are older, at most `limit` of them; and the pieces that nobody can refer to any more.
-
-    Returns:
-        How many calls were deleted; fewer than `limit` means that it is done.
-    """
-    horizon = datetime.now(UTC) - timedelta(days=days)
-    old = select(Call.call_id).where(Call.arrived_at < horizon).order_by(Call.call_id).limit(limit)
-    deleted: int = session.execute(delete(Call).where(Call.call_id.in_(old))).rowcount  # type: ignore[attr-defined]
-    if deleted < limit:
-        # A piece is noted as used at most once a day, and a call may wait in the spool: two days of grace.
-        session.execute(delete(StoredMessage).where(StoredMessage.last_used_at < horizon - 2 * USED_GRANULARITY))
-    return deleted
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,4 @@
+import gzip
 import os
 import sqlite3
 import threading
@@ -9,11 +10,9 @@ from sqlalchemy import text
 from storage.cipher import Cipher
 from storage.database import Database
 from storage.errors import DatabaseDown
-from storage.records import CallFacts, CallRecord
+from storage.records import Attempt, CallFacts, CallRecord
 from storage.repositories.calls import (
     count_calls,
-    delete_by_origin,
-    delete_older_than,
     find_calls,
     get_call,
     iter_calls,
@@ -183,6 +182,37 @@ def test_hostile_text_is_stored_with_what_can_be_read_of_it(
         assert (row.agent, row.path, row.model_requested) == ("a\ufffdb", "/v1/\ufffd", "m\ufffd")
 
 
+def test_a_compressed_answer_is_redacted_or_not_kept(tmp_path: Path, database: Database, cipher: Cipher) -> None:
+    answer = b'{"choices":[{"message":{"content":"ask jane.doe@example.com"}}]}'
+    spool = Spool(tmp_path / "spool", cipher)
+    zipped = make_record(response=gzip.compress(answer), response_content_encoding="gzip", log="redacted")
+    unknown = make_record(response=b"?", response_content_encoding="br", log="redacted")
+    spool.append(zipped)
+    spool.append(unknown)
+    spool.close()
+    make_shipper(tmp_path, database, cipher).ship_once()
+    with database.read() as session:
+        stored = get_call(session, cipher, zipped.call_id)
+        assert stored.response_body == answer.replace(b"jane.doe@example.com", b"[EMAIL]")
+        assert stored.row.response_content_encoding == ""
+        assert get_call(session, cipher, unknown.call_id).response_body is None
+
+
+@pytest.mark.parametrize("log", ["full", "redacted", "metadata"])
+def test_what_an_slm_said_in_vain_is_kept_as_far_as_the_level_allows(
+    tmp_path: Path, each_database: Database, cipher: Cipher, log: str
+) -> None:
+    said = b'{"choices":[{"message":{"content":"ask jane.doe@example.com"}}]}'
+    attempts = (Attempt("a", "slm", "slm_timeout", None, 9.0), Attempt("b", "slm", "output_invalid", 200, 5.0, said))
+    [call_id] = fill(tmp_path / "spool", cipher, 1, attempts=attempts, log=log)
+    make_shipper(tmp_path, each_database, cipher).ship_once()
+    with each_database.read() as session:
+        stored = get_call(session, cipher, call_id)
+    kept = {"full": said, "redacted": said.replace(b"jane.doe@example.com", b"[EMAIL]"), "metadata": b""}[log]
+    assert stored.attempt_answers == (b"", kept)
+    assert [attempt["outcome"] for attempt in stored.row.attempts] == ["slm_timeout", "output_invalid"]
+
+
 def test_bodies_are_left_out_or_blacked_out_as_the_record_says(
     tmp_path: Path, database: Database, cipher: Cipher
 ) -> None:
@@ -221,13 +251,3 @@ def test_calls_are_read_in_batches_in_the_order_of_their_ids(
         read = list(iter_calls(session, cipher, batch=70))
     assert [call.row.call_id for call in read] == ids
     assert read[5].request_body == f'{{"messages":[{{"n":5,"pad":"{"p" * 60}"}}]}}'.encode()
-
-
-def test_calls_are_deleted_by_origin_and_by_age(tmp_path: Path, database: Database, cipher: Cipher) -> None:
-    fill(tmp_path / "spool", cipher, 3, origin=b"o" * 16)
-    fill(tmp_path / "spool", cipher, 4, arrived_at_ns=10**18)
-    make_shipper(tmp_path, database, cipher).ship_once()
-    with database.write() as session:
-        assert delete_by_origin(session, b"o" * 16) == 3
-        assert delete_older_than(session, days=90) == 4
-        assert count_calls(session) == 0

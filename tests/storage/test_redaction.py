@@ -1,0 +1,84 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from storage.redaction import redact
+
+telling = st.sampled_from(
+    [
+        "jane.doe@example.com",
+        "+49 151 2345678",
+        "4111 1111 1111 1111",
+        "10.0.0.1",
+        "sk-abcdefghijklmnop1234",
+        '{"n": 41111}',
+    ]
+)
+texts = st.lists(st.text(max_size=8) | telling | st.sampled_from(["\n", '"', "\\", "\\u00e9"])).map("".join)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.integers(10**10, 10**20) | st.floats(allow_nan=False) | texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4) | inner.map(json.dumps),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.text(), json_values, max_size=4), st.booleans(), st.sampled_from([None, 2]))
+def test_redacted_json_is_json(value: dict, ascii_only: bool, indent: int | None) -> None:
+    raw = json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode("utf-8", "surrogatepass")
+    json.loads(redact(raw).decode("utf-8", "surrogatepass"))
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["delta", "text", "index", "x"]), json_values), max_size=4))
+def test_the_events_of_a_redacted_stream_are_json(events: list[dict]) -> None:
+    raw = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+    lines = redact(raw.encode()).decode().split("\n\n")
+    assert len(lines) == len(events) + 1
+    for line in lines[:-1]:
+        json.loads(line.removeprefix("data: "))
+
+
+@given(st.binary(max_size=100))
+def test_any_bytes_are_redacted_without_failing(raw: bytes) -> None:
+    redact(raw)
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ('{"a":"line\\njane@example.com"}', '{"a":"line\\n[EMAIL]"}'),
+        ('{"card":4111111111111111,"created":1767000000,"ms":1767000000123}',
+         '{"card":"[NUMBER]","created":1767000000,"ms":1767000000123}'),
+        ('{"at":"2026-03-01T12:00:00Z","on":"2026-03-01 12:30"}', None),
+        ('{"from":"2026-03-01 - 2026-03-09"}', None),
+        (r'{"arguments":"{\"phone\":4915112345678}"}', r'{"arguments":"{\"phone\":\"[NUMBER]\"}"}'),
+        ("[INFO] mail jane@example.com", "[INFO] mail [EMAIL]"),
+        ('{"cut":"jane@example.com', '{"cut":"[EMAIL]'),
+        ("call 0151 2345 678 on 2026-03-01", "call [PHONE] on 2026-03-01"),
+    ],
+)  # fmt: skip
+def test_what_identifies_is_blacked_out_and_the_rest_stays(said: str, kept: str | None) -> None:
+    assert redact(said.encode()).decode() == (said if kept is None else kept)
+
+
+def test_what_a_stream_says_in_pieces_is_found() -> None:
+    pieces = ["Write to ja", "ne.doe@exam", "ple.com", " today"]
+    events = [{"id": "c", "choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces]
+    raw = "".join(f"data: {json.dumps(event)}\r\n\r\n" for event in events) + "data: [DONE]\r\n\r\n"
+    redacted = redact(raw.encode()).decode().split("\r\n\r\n")
+    said = [json.loads(line[6:])["choices"][0]["delta"]["content"] for line in redacted[:4]]
+    assert "".join(said) == "Write to [EMAIL] today"
+    assert redacted[4:] == ["data: [DONE]", ""]
+
+
+def test_two_texts_in_one_stream_are_kept_apart() -> None:
+    events = [
+        {"choices": [{"index": index, "delta": {"content": piece}}]}
+        for piece in ("jane@", "example.com")
+        for index in (0, 1)
+    ]
+    raw = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+    redacted = redact(raw.encode()).decode()
+    assert redacted.count("[EMAIL]") == 2
+    assert "example.com" not in redacted
