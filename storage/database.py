@@ -10,6 +10,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
@@ -123,5 +124,5 @@ def _mapped() -> Iterator[None]:
         raise RowRefused(f"the database refuses a row: {error}") from error
     except DBAPIError as error:
         raise DatabaseDown(f"the database did not answer: {error.orig}") from error
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, CommandError) as error:  # of Alembic: a newer version made the schema
         raise DatabaseDown(f"the database can't be used: {error}") from error

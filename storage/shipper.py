@@ -17,7 +17,7 @@ import structlog
 
 from storage.cipher import Cipher
 from storage.database import Database
-from storage.errors import DatabaseDown, RowRefused
+from storage.errors import DatabaseDown, RowRefused, StorageError
 from storage.frame import Damage
 from storage.ids import format_call_id
 from storage.records import CallFacts, CallRecord
@@ -65,9 +65,18 @@ class Shipper:
             How many calls were new.
 
         Raises:
-            DatabaseDown: what was not taken is still there.
+            StorageError: the database is away, or its contents can't be read; what was not taken is still there.
+            OSError: a segment could not be read or set aside; the others were taken.
         """
-        return sum(self._ship_segment(path) for path in segments(self._spool_dir))
+        new, failed = 0, None
+        for path in segments(self._spool_dir):
+            try:
+                new += self._ship_segment(path)
+            except OSError as error:
+                failed = error
+        if failed is not None:
+            raise failed
+        return new
 
     def run(self, stop: threading.Event) -> None:
         """Ship until told to stop, then once more for what came last."""
@@ -84,7 +93,7 @@ class Shipper:
                 complained = True
                 self._schema_ready = False  # it may come back as another, empty one
                 backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
-            except OSError as error:
+            except (StorageError, OSError) as error:
                 log.error("shipper.failed", error=str(error))
                 backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
             if last_round:

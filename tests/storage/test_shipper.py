@@ -2,14 +2,16 @@ import gzip
 import os
 import sqlite3
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, text
 
 from storage.cipher import Cipher
 from storage.database import Database
 from storage.errors import DatabaseDown
+from storage.models import Dictionary
 from storage.records import Attempt, CallFacts, CallRecord
 from storage.repositories.calls import (
     count_calls,
@@ -251,3 +253,37 @@ def test_calls_are_read_in_batches_in_the_order_of_their_ids(
         read = list(iter_calls(session, cipher, batch=70))
     assert [call.row.call_id for call in read] == ids
     assert read[5].request_body == f'{{"messages":[{{"n":5,"pad":"{"p" * 60}"}}]}}'.encode()
+
+
+def test_a_schema_of_a_newer_version_keeps_calls_in_the_spool(
+    tmp_path: Path, database: Database, cipher: Cipher
+) -> None:
+    fill(tmp_path / "spool", cipher, 2)
+    with database.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(DatabaseDown):
+        make_shipper(tmp_path, database, cipher).ship_once()
+    assert len(segments(tmp_path / "spool")) == 1
+
+
+def test_a_segment_that_can_not_be_read_holds_up_no_other(tmp_path: Path, database: Database, cipher: Cipher) -> None:
+    (tmp_path / "spool" / "00000000000000000000-1-0.seg").mkdir(parents=True)
+    ids = fill(tmp_path / "spool", cipher, 2)
+    stop = threading.Event()
+    stop.set()
+    make_shipper(tmp_path, database, cipher).run(stop)
+    with database.read() as session:
+        assert {call.call_id for call in find_calls(session)} == set(ids)
+
+
+def test_a_database_of_another_key_stops_the_shipping_and_not_the_shipper(
+    tmp_path: Path, database: Database, cipher: Cipher
+) -> None:
+    fill(tmp_path / "spool", cipher, 2)
+    foreign = {"dictionary_id": 1, "body": Cipher(b"o" * 32).encrypt(b"x"), "created_at": datetime.now(UTC)}
+    with database.write() as session:
+        session.execute(insert(Dictionary), [foreign])
+    stop = threading.Event()
+    stop.set()
+    make_shipper(tmp_path, database, cipher).run(stop)
+    assert len(segments(tmp_path / "spool")) == 1
