@@ -32,8 +32,8 @@ _HARMLESS = {
         "previous_response_id", "conversation",
     },
 }  # fmt: skip
-#: Values of unknown fields that ask for nothing.
-_NOTHING: tuple[object, ...] = (None, False, "", [], {})
+#: Values of unknown fields that ask for nothing; `{}` may switch on (`web_search_options`).
+_NOTHING: tuple[object, ...] = (None, False, "", [])
 
 _STATEFUL_FIELDS = ("previous_response_id", "conversation", "background")
 _CONTENT_ITEMS = frozenset({"message", "function_call", "function_call_output"})

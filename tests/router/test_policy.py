@@ -34,6 +34,7 @@ def media(part: dict[str, Any]) -> dict[str, Any]:
         ({"modalities": ["text", "audio"], "audio": {"voice": "alloy"}}, Reason.UNSUPPORTED_FEATURE),
         ({"prediction": {"type": "content", "content": "x"}}, Reason.UNSUPPORTED_FEATURE),
         ({"web_search_options": {"search_context_size": "low"}}, Reason.UNSUPPORTED_FEATURE),
+        ({"web_search_options": {}}, Reason.UNSUPPORTED_FEATURE),
         ({"functions": [{"name": "f"}]}, Reason.UNSUPPORTED_FEATURE),
         ({"unheard_of": 1}, Reason.UNSUPPORTED_FEATURE),
         ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, Reason.UNSUPPORTED_FEATURE),
