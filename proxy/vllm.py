@@ -2,6 +2,9 @@
 
 Shapes as measured on vLLM 0.32: loading answers in plain text, errors come in four forms, and an adapter trained for
 another base loads without complaint and answers rubbish, so its configuration is checked first.
+
+Other servers will do where the model needs no adapter. `transformers serve` (5.23) lists the hub's cache, without the
+directory that it was started with, or answers 500 where there is no cache; so an unlisted model is asked for one token.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import httpx
 from proxy.errors import Conflict, Unprocessable
 
 TIMEOUT = httpx.Timeout(60.0, connect=3.0)
+_NO_LIST = frozenset({404, 405, 500, 501})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,10 @@ class ServedModel:
     root: str | None
     parent: str | None
     max_context_tokens: int | None
+
+
+class _Unlisted(Conflict):
+    """The server is up and can't say what it has."""
 
 
 class VllmServer:
@@ -55,7 +63,8 @@ class VllmServer:
         """
         answer = self._request("GET", "/models")
         if answer.status_code != 200:
-            raise Conflict(f"{self._url}/models answers {answer.status_code}: {_message(answer)}")
+            refusal = _Unlisted if answer.status_code in _NO_LIST else Conflict
+            raise refusal(f"{self._url}/models answers {answer.status_code}: {_message(answer)}")
         try:
             rows: list[dict[str, Any]] = answer.json()["data"]
             contexts = {row["id"]: row.get("max_model_len") for row in rows}
@@ -75,11 +84,14 @@ class VllmServer:
         """See that the server has a model, loading its adapter if need be.
 
         Raises:
-            Conflict: the server can't be reached, or has another adapter under this name: loading over it would
-                change what other tasks are served by.
+            Conflict: the server can't be reached or fails, or has another adapter under this name: loading over it
+                would change what other tasks are served by.
             Unprocessable: it doesn't have the model and can't get it; the message says what it has.
         """
-        served = {found.name: found for found in self.models()}
+        try:
+            served = {found.name: found for found in self.models()}
+        except _Unlisted:
+            served = {}
         if model in served:
             found = served[model]
             if adapter is not None and found.root is not None and found.root != adapter:
@@ -89,15 +101,13 @@ class VllmServer:
                 )
             return found
         if adapter is None:
-            raise Unprocessable(
-                f"the SLM server {self.name!r} does not have the model {model!r}; it has: {', '.join(sorted(served))}"
-            )
+            return self._probed(model, sorted(served))
         _check_base(adapter, list(served.values()))
         answer = self._request("POST", "/load_lora_adapter", json={"lora_name": model, "lora_path": adapter})
         if answer.status_code == 404 and "lora" not in answer.text.lower():
             raise Unprocessable(
                 f"the SLM server {self.name!r} can't load adapters at run time; start vLLM with --enable-lora and "
-                "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"
+                "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, or merge the adapter into its base and promote that"
             )
         if answer.status_code != 200:
             raise Unprocessable(f"the SLM server {self.name!r} refused the adapter {adapter}: {_message(answer)}")
@@ -105,6 +115,31 @@ class VllmServer:
         if model not in served:
             raise Unprocessable(f"the SLM server {self.name!r} loaded {adapter} and does not list {model!r}")
         return served[model]
+
+    def _probed(self, model: str, listed: list[str]) -> ServedModel:
+        """See whether the server answers as a model that it does not list.
+
+        A 200 is not enough: some servers answer as their only model, whatever they are asked for. `transformers serve`
+        is known by the revision that it puts behind the name; others are believed only where they list nothing.
+
+        Raises:
+            Conflict: the server fails, so nobody can say.
+            Unprocessable: it refuses, or answers as another model.
+        """
+        asked = {"model": model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
+        answer = self._request("POST", "/chat/completions", json=asked)
+        if answer.status_code == 200:
+            name = _model_of(answer)
+            if name.startswith(f"{model}@") or (name == model and not listed):
+                return ServedModel(model, model, None, _context_tokens(model))
+            said = f"answers as {name!r}"
+        else:
+            said = f"says {answer.status_code}: {_message(answer)}"
+        refusal = Conflict if answer.status_code >= 500 else Unprocessable
+        raise refusal(
+            f"the SLM server {self.name!r} does not have the model {model!r}; it has: "
+            f"{', '.join(listed) or 'nothing that it lists'}. Asked for one token of {model!r} it {said}"
+        )
 
     def _request(self, method: str, path: str, json: object = None) -> httpx.Response:
         try:
@@ -129,6 +164,30 @@ def _check_base(adapter: str, served: list[ServedModel]) -> None:
     roots = [found.root for found in served if found.parent is None and found.root]
     if base and roots and Path(str(base)).name not in {Path(root).name for root in roots}:
         raise Unprocessable(f"the adapter {adapter} is for the base model {base}, the server has {', '.join(roots)}")
+
+
+def _model_of(answer: httpx.Response) -> str:
+    """The model that a completion names; empty where the answer is no completion."""
+    try:
+        body = answer.json()
+        return str(body["model"]) if body["choices"] else ""
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def _context_tokens(model: str) -> int | None:
+    """The context of a model's directory, as far as it can be read here.
+
+    It matters: `transformers serve` takes a prompt that is longer, and answers rubbish.
+    """
+    path = Path(model)
+    if not path.is_absolute():
+        return None
+    try:
+        tokens = json.loads((path / "config.json").read_text())["max_position_embeddings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return tokens if isinstance(tokens, int) else None
 
 
 def _message(answer: httpx.Response) -> str:

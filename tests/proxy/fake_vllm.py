@@ -117,6 +117,8 @@ class FakeVllm:
         cancelled: calls whose client left.
         adapters: loaded ones, name → path.
         can_load: whether adapters can be loaded at run time.
+        listed: the names that it lists, where they aren't what it has.
+        called: what it calls any model that it is asked for, with `{}` for the asked name; empty: it knows its own.
     """
 
     def __init__(self) -> None:
@@ -129,6 +131,8 @@ class FakeVllm:
         self.cancelled = 0
         self.adapters: dict[str, str] = {}
         self.can_load = True
+        self.listed: list[str] | None = None
+        self.called = ""
         self._port = 0
         self._start()
 
@@ -202,7 +206,9 @@ class FakeVllm:
             status, error = _ERRORS[fault]
             return web.json_response(error, status=status)
         model = str(self.seen.get("model"))
-        if model not in ("tiny", *self.adapters):
+        if self.called:
+            model = self.called.format(model)
+        elif model not in ("tiny", *self.adapters):
             return web.json_response(_ERRORS["unknown-model"][1], status=404)
         data = orjson.dumps(self._completion(model) if self.answer is None else self.answer)
         if fault in ("cut", "stall-body"):
@@ -243,6 +249,8 @@ class FakeVllm:
         if self.fault in _ERRORS:
             status, error = _ERRORS[self.fault]
             return web.json_response(error, status=status)
+        if self.listed is not None:
+            return web.json_response({"object": "list", "data": [{"id": name} for name in self.listed]})
         common = {"object": "model", "created": 1, "owned_by": "vllm", "permission": []}
         rows = [{**common, "id": "tiny", "root": BASE, "parent": None, "max_model_len": 1024}]
         rows += [

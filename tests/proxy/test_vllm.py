@@ -100,3 +100,42 @@ def test_a_server_that_does_not_list_its_models_is_a_conflict_in_its_own_words(
     fake.fault = fault
     with pytest.raises(Conflict, match=words):
         server.models()
+
+
+@pytest.mark.parametrize(
+    ("listed", "called"),
+    [(["hub/model"], "{}@main"), ([], "{}@main"), ([], "{}")],
+    ids=["transformers serve with a cache", "transformers serve", "lists nothing"],
+)
+def test_an_unlisted_model_is_known_by_its_answer(
+    fake: FakeVllm, server: VllmServer, tmp_path: Path, listed: list[str], called: str
+) -> None:
+    fake.listed, fake.called = listed, called
+    (tmp_path / "config.json").write_text('{"max_position_embeddings": 512}')
+    served = server.ensure_served(str(tmp_path), None)
+    assert (served.name, served.parent, served.max_context_tokens) == (str(tmp_path), None, 512)
+    assert fake.seen["max_tokens"] == 1
+    assert server.ensure_served("merged", None).max_context_tokens is None
+
+
+@pytest.mark.parametrize(
+    ("listed", "called"), [(["other"], "{}"), (["other"], "other"), ([], "other"), ([], "merge@d")]
+)
+def test_a_server_that_answers_to_any_name_is_not_believed(
+    fake: FakeVllm, server: VllmServer, listed: list[str], called: str
+) -> None:
+    fake.listed, fake.called = listed, called
+    with pytest.raises(Unprocessable, match=r"does not have the model 'merged'.* it answers as"):
+        server.ensure_served("merged", None)
+
+
+def test_a_server_that_fails_at_both_is_a_conflict_in_its_own_words(fake: FakeVllm, server: VllmServer) -> None:
+    fake.fault = "engine-dead"
+    with pytest.raises(Conflict, match=r"nothing that it lists.* it says 500: EngineCore"):
+        server.ensure_served("merged", None)
+
+
+def test_a_server_without_adapters_is_given_a_way_out(fake: FakeVllm, server: VllmServer) -> None:
+    fake.listed, fake.can_load = [], False
+    with pytest.raises(Unprocessable, match="merge the adapter into its base"):
+        server.ensure_served("triage", "/adapters/triage")
