@@ -24,7 +24,7 @@ from proxy.metrics import Metrics
 from proxy.settings import Settings
 from proxy.wire import chat, responses, translation
 from proxy.wire.endpoint import Endpoint
-from router.contract import Answer, OutputContract, constrain, violation
+from router.contract import Answer, Dialect, OutputContract, constrain, violation
 from router.decision import Decision, Reason
 from router.features import CallFeatures, ToolCall
 from router.policy import SLM_TOOL_CALL_PREFIX
@@ -98,8 +98,7 @@ class SlmClient:
         if breaker is None or not breaker.admits():
             return declined(Reason.SLM_UNAVAILABLE)
         try:
-            request = _chat_request(endpoint, body, promotion, contract)
-            completion = await self._ask(promotion, request, deadline)
+            completion = await self._complete(endpoint, body, promotion, contract, deadline)
             breaker.succeeded()
             _verify(completion, contract, self._settings.slm_min_confidence)
             return _served(endpoint, body, features, completion, promotion)
@@ -121,6 +120,30 @@ class SlmClient:
             if self._log_now("unexpected"):
                 log.exception("slm.declined", slm=promotion.slm, reason=Reason.SLM_ERROR.value)
             return declined(Reason.SLM_ERROR)
+
+    async def _complete(
+        self,
+        endpoint: Endpoint,
+        body: dict[str, Any],
+        promotion: Promotion,
+        contract: OutputContract,
+        deadline: float,
+    ) -> dict[str, Any]:
+        """Ask within the contract, and once more in OpenAI's own words of a server that refuses vLLM's.
+
+        `transformers serve` does so at once, with 422: not worth remembering, a server may be replaced by another.
+
+        Raises:
+            Refused: anything but a completion.
+            Untranslatable: the call has no chat form.
+        """
+        try:
+            return await self._ask(promotion, _chat_request(endpoint, body, promotion, contract), deadline)
+        except Refused as refused:
+            if refused.status != 422 or b"structured_outputs" not in refused.answer:
+                raise
+        request = _chat_request(endpoint, body, promotion, contract, Dialect.OPENAI)
+        return await self._ask(promotion, request, deadline)
 
     async def _ask(self, promotion: Promotion, request: dict[str, Any], deadline: float) -> dict[str, Any]:
         """Get a completion within the SLM's time.
@@ -161,13 +184,19 @@ def _error(status: int, data: bytes) -> Refused:
     text = data[:2000].decode("utf-8", "replace")
     if status == 404 and "does not exist" in text:
         return Refused(Reason.SLM_UNAVAILABLE, "the server does not know the model", status, data)
+    if status == 400 and "Server is pinned to" in text:  # `transformers serve`, started with another model
+        return Refused(Reason.SLM_UNAVAILABLE, text, status, data)
     if status == 400 and ("context length" in text or "max_model_len" in text or "input_tokens" in text):
         return Refused(Reason.CONTEXT_TOO_LONG, text, status, data)
     return Refused(Reason.SLM_ERROR, f"HTTP {status}: {text}", status, data)
 
 
 def _chat_request(
-    endpoint: Endpoint, body: dict[str, Any], promotion: Promotion, contract: OutputContract
+    endpoint: Endpoint,
+    body: dict[str, Any],
+    promotion: Promotion,
+    contract: OutputContract,
+    dialect: Dialect = Dialect.VLLM,
 ) -> dict[str, Any]:
     """The client's request as the SLM gets it: everything that shapes the answer stays."""
     request = translation.to_chat(body) if endpoint is Endpoint.RESPONSES else dict(body)
@@ -177,7 +206,7 @@ def _chat_request(
     request["logprobs"] = True
     if "max_completion_tokens" in request:
         request["max_tokens"] = request.pop("max_completion_tokens")
-    constrain(contract, request)
+    constrain(contract, request, dialect)
     return request
 
 

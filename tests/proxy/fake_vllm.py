@@ -18,6 +18,8 @@ What it answers is set by its attributes; `fault` names how it fails instead:
     bad-request     400, a validation error
     busy            503 without retry-after
     engine-dead     500
+    pinned          400, as `transformers serve` that was started with another model
+    no-extras       422 to vLLM's own fields, as `transformers serve`
 """
 
 from __future__ import annotations
@@ -68,6 +70,7 @@ _ERRORS: dict[str, tuple[int, object]] = {
             }
         },
     ),
+    "pinned": (400, {"detail": "Server is pinned to '/models/other'; requested 'triage'."}),
     "bad-request": (
         400,
         {
@@ -206,6 +209,9 @@ class FakeVllm:
             status, error = _ERRORS[fault]
             return web.json_response(error, status=status)
         model = str(self.seen.get("model"))
+        if fault == "no-extras" and "structured_outputs" in self.seen:
+            detail = "Unexpected fields in the request: {'structured_outputs'}"
+            return web.json_response({"detail": detail}, status=422)
         if self.called:
             model = self.called.format(model)
         elif model not in ("tiny", *self.adapters):

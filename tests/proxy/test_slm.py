@@ -123,6 +123,17 @@ async def test_the_slm_gets_what_shapes_the_answer_and_the_contract(slm: Slm, se
     assert server.seen["structured_outputs"] == {"choice": ["refund", "stock"]}
 
 
+async def test_a_server_that_refuses_vllms_own_fields_is_asked_without_them(slm: Slm, server: FakeVllm) -> None:
+    server.fault = "no-extras"
+    server.message = {"content": "refund"}
+    assert served(await slm.chat(LABEL))
+    assert "structured_outputs" not in server.seen
+    server.message = {"content": "a refund, I think"}
+    outcome = await slm.chat(LABEL)
+    assert isinstance(outcome, Declined)
+    assert outcome.reason is Reason.OUTPUT_INVALID
+
+
 FAULTS = {
     "reset": Reason.SLM_ERROR,
     "cut": Reason.SLM_ERROR,
@@ -137,6 +148,7 @@ FAULTS = {
     "engine-dead": Reason.SLM_ERROR,
     "bad-request": Reason.SLM_ERROR,
     "unknown-model": Reason.SLM_UNAVAILABLE,
+    "pinned": Reason.SLM_UNAVAILABLE,
     "too-long": Reason.CONTEXT_TOO_LONG,
     "max-tokens": Reason.CONTEXT_TOO_LONG,
 }
