@@ -6,12 +6,13 @@ was trained on. No model hub can be assumed where the demo runs; with one, take 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import random
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,21 +164,35 @@ def _train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps, pct_start=0.2)
     model.train()
     losses: list[float] = []
-    for step in range(steps):
-        batch = _batch(tokenizer, [draw() for _ in range(BATCH)])
-        loss = model(**batch).loss
-        if not math.isfinite(loss.item()):
-            raise ArithmeticError(f"training diverged at step {step}: loss {loss.item()}")
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trainable, 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
-        progress(step + 1, steps)
+    with _one_thread():
+        for step in range(steps):
+            batch = _batch(tokenizer, [draw() for _ in range(BATCH)])
+            loss = model(**batch).loss
+            if not math.isfinite(loss.item()):
+                raise ArithmeticError(f"training diverged at step {step}: loss {loss.item()}")
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(trainable, 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+            progress(step + 1, steps)
     model.eval()
     tail = losses[-20:]
     return Trained(steps, sum(tail) / len(tail))
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch on one core: a second gains little on so small a model; beside other work, two took six times as long."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _batch(tokenizer: Any, samples: Sequence[Sample]) -> dict[str, Any]:
