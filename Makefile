@@ -8,7 +8,8 @@ PYTEST_ARGS ?=
 .PHONY: help setup demo test check format bench clean
 
 help:
-	@echo "make demo     the whole story on this machine; ONCE=1 ends after the table"
+	@echo "make demo     the whole story on this machine; ONCE=1 ends after the table,"
+	@echo "              SLM_SERVER=transformers does without vLLM's CPU build"
 	@echo "make test     every test"
 	@echo "make check    lint, types, import contracts"
 	@echo "make bench    the product's own measurements (tests/bench)"
@@ -27,8 +28,8 @@ setup: .venv/.ready
 	@rm -f .venv.log
 	@touch $@
 
-demo: setup
-	@$(BIN)/understudy demo $(if $(ONCE),--once)
+demo: $(if $(filter transformers,$(SLM_SERVER)),.venv/.ready,setup)
+	@$(BIN)/understudy demo $(if $(ONCE),--once) $(if $(SLM_SERVER),--slm-server $(SLM_SERVER))
 
 test: setup check
 	@tests/system-packages

@@ -3,6 +3,7 @@
 story.py        the demo from beginning to end, and its table
 agents.py       the triage agent, and the simulated LLM's answers to it
 tiny_model.py   a base model and a LoRA adapter, trained in seconds
-servers.py      the real proxy and the real vLLM, as processes
+slm_servers.py  what serves that model: vLLM, or `transformers serve`
+servers.py      the real proxy and the real SLM servers, as processes
 course.py       what is being done, and the time left
 """

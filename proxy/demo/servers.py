@@ -1,4 +1,4 @@
-"""The demo's real servers, each a process of its own: `understudy serve`, and vLLM's CPU build."""
+"""The demo's real servers, each a process of its own: `understudy serve`; vLLM's CPU build, or `transformers serve`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ import httpx
 from proxy.errors import UnderstudyError
 
 VLLM = Path(".venv-vllm/bin/vllm")
-VLLM_READY = Path(".venv-vllm/.ready")  # written by `make setup` when it has seen vLLM's kernels load
-PROXY_START_SECONDS, VLLM_START_SECONDS = 60.0, 180.0
-PROXY_STOP_SECONDS, VLLM_STOP_SECONDS = 60.0, 20.0
+PROXY_START_SECONDS, SLM_START_SECONDS = 60.0, 180.0
+PROXY_STOP_SECONDS, SLM_STOP_SECONDS = 60.0, 20.0
 
 
 class DemoFailed(UnderstudyError):
@@ -72,8 +71,8 @@ def vllm(base: Path, port: int, log: Path, command: Path = VLLM) -> Iterator[Cal
         A function that waits until it serves, and raises `DemoFailed` if it never does. Starting takes half a minute
         or more of Python imports: do something else meanwhile.
     """
-    with _process(vllm_command(command, base, port), vllm_environment(), log, VLLM_STOP_SECONDS) as process:
-        yield lambda: await_answer(f"http://127.0.0.1:{port}/health", process, log, VLLM_START_SECONDS)
+    with _process(vllm_command(command, base, port), vllm_environment(), log, SLM_STOP_SECONDS) as process:
+        yield lambda: await_answer(f"http://127.0.0.1:{port}/health", process, log, SLM_START_SECONDS)
 
 
 def vllm_command(command: Path, base: Path, port: int) -> list[str]:
@@ -93,6 +92,27 @@ def vllm_environment() -> dict[str, str]:
         "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "TORCHDYNAMO_DISABLE": "1",
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
     }  # fmt: skip
+
+
+@contextlib.contextmanager
+def transformers_serve(model: Path, port: int, log: Path) -> Iterator[Callable[[], None]]:
+    """The real `transformers serve` with one model, until the end of the block.
+
+    Args:
+        model: the model's directory, merged; its path is the name that requests must give.
+        log: gets its output.
+
+    Yields:
+        A function that waits until it serves, and raises `DemoFailed` if it never does.
+    """
+    command = [
+        sys.executable, "-m", "transformers.cli.transformers", "serve", str(model), "--host", "127.0.0.1",
+        "--port", str(port), "--device", "cpu",
+    ]  # fmt: skip
+    # A second thread would only wait for the first: the demo's model is tiny, and generates one answer at a time.
+    environ = environment({}) | {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "OMP_NUM_THREADS": "1"}
+    with _process(command, environ, log, SLM_STOP_SECONDS) as process:
+        yield lambda: await_answer(f"http://127.0.0.1:{port}/health", process, log, SLM_START_SECONDS)
 
 
 def await_answer(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float) -> None:
@@ -120,7 +140,7 @@ def _answers(url: str) -> bool:
 def _name(process: subprocess.Popen[bytes]) -> str:
     arguments = process.args
     assert isinstance(arguments, list)
-    return " ".join(map(str, arguments[:3]))
+    return " ".join(map(str, arguments[:4]))
 
 
 def _end_of(log: Path) -> str:

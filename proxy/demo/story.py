@@ -1,7 +1,7 @@
 """The demo: agents → proxy → LLM; the log; a task learned; a small model trained, promoted, serving.
 
 What is simulated is said where it is shown: the LLM's server and the triage agent. The proxy, the log, the discovery,
-the small model, its vLLM and the official OpenAI client are the real ones.
+the small model, its server and the official OpenAI client are the real ones.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from rich.table import Table
 
 from proxy.demo import agents
 from proxy.demo.course import Course
-from proxy.demo.servers import VLLM_READY, DemoFailed, environment, free_port, proxy, vllm
+from proxy.demo.servers import DemoFailed, environment, proxy
+from proxy.demo.slm_servers import Choice, choose
 from proxy.demo.tiny_model import Sample, build_base, quiet, train_adapter
 from proxy.replay.client import Tally, replay
 from proxy.replay.recordings import Recording, read_recordings
@@ -44,13 +45,16 @@ SHARED = Path("../shared/data/agent_calls.jsonl.gz")
 
 START, LISTEN, LEARN = "starting the proxy", "agents call the LLM through the proxy", "learning the tasks in the log"
 BASE, ADAPTER = "training a small model from nothing", "training a LoRA adapter on the task's calls"
-SERVE, PROMOTE, ACT = "starting vLLM", "promoting", "agents call on; the SLM serves its task"
-#: Seconds on two cores with nothing else to do.
-STAGES = {START: 6, LISTEN: 8, LEARN: 40, BASE: 30, ADAPTER: 75, SERVE: 5, PROMOTE: 2, ACT: 20}
+SERVE, PROMOTE, ACT = "starting the small model's server", "promoting", "agents call on; the SLM serves its task"
+#: Seconds on two cores with nothing else to do; SERVE's depend on the server.
+STAGES = {START: 6, LISTEN: 8, LEARN: 40, BASE: 45, ADAPTER: 55, SERVE: 5, PROMOTE: 2, ACT: 20}
 
 
-def run(once: bool, console: Console) -> int:
+def run(once: bool, slm_server: Choice, console: Console) -> int:
     """Run the whole loop; then go on serving, unless `once`.
+
+    Args:
+        slm_server: what serves the small model.
 
     Returns:
         The exit status: 0, or 130 where it was to run once and was interrupted.
@@ -58,17 +62,13 @@ def run(once: bool, console: Console) -> int:
     Raises:
         DemoFailed: a part did not come up.
     """
-    if not VLLM_READY.exists():
-        raise DemoFailed(
-            "vLLM's CPU build is not installed here, so nothing could serve the small model; `make setup` says why"
-        )
     work = Path(tempfile.mkdtemp(prefix="understudy-demo-"))
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.default_int_handler)
     try:
         with contextlib.ExitStack() as parts:
             try:
-                _tell(work, once, console, parts)
+                _tell(work, once, slm_server, console, parts)
             finally:
                 for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                     signal.signal(ending, signal.SIG_IGN)  # a second Ctrl-C must not stop the stopping
@@ -79,15 +79,17 @@ def run(once: bool, console: Console) -> int:
     return 0
 
 
-def _tell(work: Path, once: bool, console: Console, parts: contextlib.ExitStack) -> None:
+def _tell(work: Path, once: bool, slm_server: Choice, console: Console, parts: contextlib.ExitStack) -> None:
+    slm = choose(slm_server, work, parts)
     quiet()
-    course = Course(console, STAGES)
+    course = Course(console, STAGES | {SERVE: slm.start_seconds})
     recordings = _recordings()
     source = "recorded calls of real agents" if SHARED.exists() else "hand-written calls of other agents"
     console.print(
         "Simulated: the LLM's server (it replays recorded answers), and an agent that\n"
         "triages support tickets. Real: the proxy, its log, task discovery, the small\n"
-        "model and its training, vLLM, the OpenAI client. Nothing leaves this machine.\n",
+        "model, its training and its server, the OpenAI client. Nothing leaves this\n"
+        f"machine.\n\n{slm.notice}\n",
         markup=False,
     )
     with course.stage(START):
@@ -95,11 +97,10 @@ def _tell(work: Path, once: bool, console: Console, parts: contextlib.ExitStack)
         upstream = ReplayUpstream(recordings, llm.answer)
         upstream.start()
         parts.callback(upstream.stop)
-        slm_port = free_port()
         settings = {
             "UNDERSTUDY_UPSTREAM_URL": upstream.base_url,
             "UNDERSTUDY_DATA_DIR": str(work / "data"),
-            "UNDERSTUDY_SLM_URL": f"vllm=http://127.0.0.1:{slm_port}/v1",
+            "UNDERSTUDY_SLM_URL": f"slm=http://127.0.0.1:{slm.port}/v1",
             "UNDERSTUDY_ADMIN_TOKEN": secrets.token_urlsafe(16),
         }
         base_url = parts.enter_context(proxy(work, settings))
@@ -125,21 +126,22 @@ def _tell(work: Path, once: bool, console: Console, parts: contextlib.ExitStack)
         texts = [message["content"] for messages, _ in samples for message in messages]
         build_base(base, texts + [answer for _, answer in samples], steps=BASE_STEPS, progress=progress)
     course.say("a model of 1 million parameters, made here: it copies text and knows no task")
-    serving = parts.enter_context(vllm(base, slm_port, work / "vllm.log"))
+    slm.base_is_trained(base)
     with course.stage(ADAPTER) as progress:
         trained = train_adapter(base, adapter, samples, steps=ADAPTER_STEPS, progress=progress)
     course.say(f"a LoRA adapter has learned the task from {len(samples)} logged calls: loss {trained.loss:.3f}")
     with course.stage(SERVE):
-        serving()
-    course.say("vLLM serves the base model")
+        promotable = slm.serve(base, adapter)
+    course.say(f"{slm.name} is up")
 
     with course.stage(PROMOTE):
-        _promote(admin, task, adapter)
+        _promote(admin, task, promotable)
         begun = time.monotonic()
         asked = _ask_until_served(tickets, llm, base_url)
         in_force = datetime.now(UTC)
+    loaded = f": {slm.name} has loaded the adapter" if "adapter" in promotable else ""
     course.say(
-        f"promoted by one admin call: vLLM has loaded the adapter; in force after {time.monotonic() - begun:.1f} s\n"
+        f"promoted by one admin call{loaded}; in force after {time.monotonic() - begun:.1f} s\n"
         "        (forced: there are no certificates yet)"
     )
     with course.stage(ACT) as progress:
@@ -216,8 +218,8 @@ def _samples(admin: httpx.Client, task: dict[str, Any]) -> list[Sample]:
     return samples
 
 
-def _promote(admin: httpx.Client, task: dict[str, Any], adapter: Path) -> None:
-    wish = {"model": "triage", "stage": "live", "adapter": str(adapter), "force": True, "reason": "the demo"}
+def _promote(admin: httpx.Client, task: dict[str, Any], promotable: dict[str, str]) -> None:
+    wish = promotable | {"stage": "live", "force": True, "reason": "the demo"}
     made = admin.post(f"/clusters/{task['id']}/promotions", json=wish)
     if made.status_code != 201:
         raise DemoFailed(f"the promotion was refused: {made.text}")

@@ -154,6 +154,23 @@ def train_adapter(
     return trained
 
 
+def merge_adapter(base: Path, adapter: Path, out: Path) -> None:
+    """Make one model of a base and its adapter, for servers that know no adapters.
+
+    Args:
+        base: as `build_base` makes it.
+        adapter: as `train_adapter` makes it.
+        out: the merged model's directory, with the tokeniser and its chat template; made.
+    """
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), adapter)
+    model.merge_and_unload().save_pretrained(out)
+    AutoTokenizer.from_pretrained(base).save_pretrained(out)
+
+
 def _train(
     model: Any, tokenizer: Any, draw: Callable[[], Sample], steps: int, rate: float, progress: Progress
 ) -> Trained:

@@ -7,14 +7,10 @@ enough to be right, so that its answers tell it from its base.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,14 +19,14 @@ import httpx
 import pytest
 from openai import OpenAI
 
-from proxy.demo import agents, tiny_model
+from proxy.demo import agents
 from proxy.demo.servers import await_answer, free_port, vllm_command, vllm_environment
 from proxy.replay.recordings import Recording, as_completion
 from proxy.replay.upstream import ReplayUpstream
+from tests import tiny_models
 from tests.conftest import Proxy, running, understudy, wait_for
 
 VENV = Path(__file__).resolve().parents[2] / ".venv-vllm"
-BASE_STEPS, ADAPTER_STEPS = 20, 150  # 200 of 200 unseen tickets right, in half a minute
 START_SECONDS = 240.0
 LEARNED = 60
 LANGUAGES = ("german", "french", "spanish")
@@ -94,26 +90,10 @@ class Vllm:
 
 @pytest.fixture(scope="session")
 def models() -> Path:
-    """A directory with `base` and the adapter `triage`; made once for all runs with the same code."""
+    """A directory with `base` and the adapter `triage`."""
     if not (VENV / ".ready").exists():
         pytest.skip("vLLM's CPU build is not installed: `make setup` says why")
-    code = b"".join(Path(module.__file__).read_bytes() for module in (tiny_model, agents))
-    kept = Path(tempfile.gettempdir()) / f"understudy-tiny-{os.getuid()}-{hashlib.sha256(code).hexdigest()[:16]}"
-    if not kept.is_dir():
-        draft = Path(tempfile.mkdtemp(dir=kept.parent))
-        samples = [
-            (agents.ticket_call(text)["messages"], answer) for text, answer in itertools.islice(agents.tickets(1), 600)
-        ]
-        texts = [m["content"] for messages, _ in samples for m in messages] + [answer for _, answer in samples]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the libraries' own deprecations
-            tiny_model.quiet()
-            tiny_model.build_base(draft / "base", texts, steps=BASE_STEPS)
-            tiny_model.train_adapter(draft / "base", draft / "triage", samples, steps=ADAPTER_STEPS)
-        with contextlib.suppress(OSError):  # another process was quicker
-            draft.rename(kept)
-        shutil.rmtree(draft, ignore_errors=True)
-    return kept
+    return tiny_models.trained()
 
 
 @pytest.fixture(scope="session")
