@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -205,9 +205,12 @@ def find_calls(
     """Calls without their bodies, newest first.
 
     Args:
-        before: only calls with a smaller id (a page's last one).
+        before: id of a page's last call: only those that come after it.
+
+    Raises:
+        NotFound: no such call (any more).
     """
-    query = select(Call).order_by(Call.call_id.desc()).limit(limit)
+    query = select(Call).order_by(Call.arrived_at.desc(), Call.call_id.desc()).limit(limit)
     for column, value in (
         (Call.cluster_id, cluster_id),
         (Call.served_by, served_by),
@@ -217,28 +220,28 @@ def find_calls(
         if value is not None:
             query = query.where(column == value)
     if before is not None:
-        query = query.where(Call.call_id < before)
+        arrived_at = session.scalar(select(Call.arrived_at).where(Call.call_id == before))
+        if arrived_at is None:
+            raise NotFound(f"there is no call {format_call_id(before)} in the database: start from the first page")
+        query = query.where(tuple_(Call.arrived_at, Call.call_id) < (arrived_at, before))
     return list(session.scalars(query))
 
 
 def iter_calls(
     session: ReadSession, cipher: Cipher, *, endpoints: Iterable[str] = ("chat", "responses"), batch: int = 500
 ) -> Iterator[StoredCall]:
-    """All calls of some endpoints in the order of their ids, a batch in memory at a time."""
+    """All calls of some endpoints in the order of their arrival, a batch in memory at a time."""
     pack = packer(session, cipher)
-    last = b""
-    wanted = list(endpoints)
+    query = select(Call).where(Call.endpoint.in_(list(endpoints))).order_by(Call.arrived_at, Call.call_id).limit(batch)
+    following = query
     while True:
-        rows = list(
-            session.scalars(
-                select(Call).where(Call.endpoint.in_(wanted), Call.call_id > last).order_by(Call.call_id).limit(batch)
-            )
-        )
+        rows = list(session.scalars(following))
         if not rows:
             return
-        last = rows[-1].call_id
+        last = (rows[-1].arrived_at, rows[-1].call_id)
         yield from _with_bodies(session, pack, rows)
         session.expunge_all()
+        following = query.where(tuple_(Call.arrived_at, Call.call_id) > last)
 
 
 def _with_bodies(session: ReadSession, pack: Packer, rows: Sequence[Call]) -> Iterator[StoredCall]:
