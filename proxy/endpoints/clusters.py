@@ -18,7 +18,7 @@ from proxy.endpoints.schemas import (
     PromotionShown,
     Shares,
 )
-from proxy.promotions import missing_proof
+from proxy.promotions import in_force, missing_proof
 from router.promotion import Promotion
 from storage.models import ClusterRow, ModelRow
 from storage.repositories import clusters, promotions, registry
@@ -34,14 +34,10 @@ def list_clusters(state: InState, caller: Viewer) -> ListOf[Cluster]:
         rows = clusters.list_clusters(session)
         sums = totals(session)
         models = registry.list_models(session)
+        current = in_force(session)
     whole = Whole.of(sums)
     own = {total.key: total for total in sums}
-    return ListOf(
-        data=[
-            show(row, own.get(row.cluster_id), whole, state.serving.promotions.get(row.cluster_id), models)
-            for row in rows
-        ]
-    )
+    return ListOf(data=[show(row, own.get(row.cluster_id), whole, current.get(row.cluster_id), models) for row in rows])
 
 
 @router.get("/clusters/{cluster_id}")
@@ -52,8 +48,9 @@ def get_cluster(cluster_id: str, state: InState, caller: Viewer) -> ClusterDetai
         sums = totals(session)
         past = promotions.history(session, cluster_id)
         models = registry.list_models(session)
+        current = in_force(session).get(cluster_id)
     own = next((total for total in sums if total.key == cluster_id), None)
-    shown = show(row, own, Whole.of(sums), state.serving.promotions.get(cluster_id), models)
+    shown = show(row, own, Whole.of(sums), current, models)
     return ClusterDetails(
         **dict(shown),
         skeleton=row.skeleton,

@@ -35,7 +35,7 @@ def test_every_command_explains_itself(tmp_path: Path, command: str) -> None:
         (["learn"], {}, "the log holds no call to learn from yet"),
         (["demote", "c-none"], {}, "c-none has no current promotion"),
         (["promote", "c-none", "--model", "m", "--stage", "shadow"], {}, "there is no cluster c-none"),
-        (["promote", "c-1", "--model", "m", "--stage", "live"], {}, "missing figures: n, failures"),
+        (["promote", "c-none", "--model", "m", "--stage", "live"], {}, "there is no cluster c-none"),
         (["demote", "c-1", "--url", "http://127.0.0.1:9"], {}, "no answer from a proxy's admin API"),
         (["import", "nowhere.jsonl", "--format", "jsonl"], {}, "nowhere.jsonl"),
         (["replay", "nowhere.jsonl"], {}, "where to?"),

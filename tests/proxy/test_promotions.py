@@ -109,6 +109,7 @@ def test_a_registered_model_brings_its_server_and_its_adapter(
     ("cluster_id", "wish", "error", "words"),
     [
         ("c-2", forced(), NoSuchThing, "c-2"),
+        ("c-2", Wish("tiny", Stage.LIVE), NoSuchThing, "c-2"),
         ("c-1", forced(stage=Stage.RETIRED), BadRequest, "use shadow, canary or live"),
         ("c-1", forced(stage=Stage.CANARY, share=1.5), BadRequest, "1.5 is not between 0 and 1"),
         ("c-1", Wish("tiny", Stage.LIVE, force=True), BadRequest, "force needs a reason"),
