@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from proxy.app import Front, create_app
 from proxy.settings import load_settings
+from storage.ids import format_call_id
 from storage.models import ClusterRow, PromotionRow
 from storage.records import CallFacts, CallRecord
 from storage.repositories import clusters, promotions
@@ -73,7 +75,7 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
         yield Api(app, client)
 
 
-GUARDED = ["/clusters", "/clusters/c-1", "/models", "/calls", "/calls/x", "/savings", "/audit"]
+GUARDED = ["/clusters", "/clusters/c-1", "/models", "/calls", "/calls/x", "/calls/x/request", "/savings", "/audit"]
 
 
 @pytest.mark.parametrize("path", GUARDED)
@@ -103,6 +105,9 @@ async def test_nothing_opens_without_the_token(api: Api, path: str, authorizatio
         ("POST", "/clusters/c-1/promotions", {"model": "m", "stage": "canary"}, 409),
         ("POST", "/clusters/c-1/promotions", {"model": "m", "stage": "live", "force": True}, 400),
         ("POST", "/clusters/c-none/promotions", {"model": "m", "stage": "shadow"}, 404),
+        ("POST", "/clusters/c-none/promotions", {"model": "m", "stage": "live"}, 404),
+        ("GET", "/calls/01890000-0000-7000-8000-000000000000/request", None, 404),
+        ("GET", "/calls/01890000-0000-7000-8000-000000000000/elsewhere", None, 400),
         ("POST", "/clusters/c-1/promotions", {"model": "m", "stage": "shadow"}, 409),
         ("DELETE", "/clusters/c-1/promotions/current", None, 404),
         ("POST", "/models", {"name": "m", "slm": "elsewhere"}, 404),
@@ -147,6 +152,77 @@ async def test_the_log_is_paged_filtered_and_exact(api: Api) -> None:
     stored = await api.get(f"/calls/{slms['call_id']}")
     assert stored["request_body"] == {"model": "gpt-4o", "messages": []}
     assert stored["response_body"] == "data: [DONE]\n\n"
+
+
+async def body_shown(api: Api, **values: Any) -> tuple[str, dict[str, Any]]:
+    """Log a call and show it: (the JSON as it is written, what it says)."""
+    api.log(1, **values)
+    shown = await api.client.get(f"/admin/v1/calls/{format_call_id(bytes([1] * 15 + [1]))}")
+    assert shown.headers["content-type"] == "application/json"
+    return shown.text, shown.json()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"a":1,"a":2, "seed": 123456789012345678901234567890}',
+        '{\n  "a" : [1.10, 1E2, "\\u00e9\\/"]\n}',
+        '"text"',
+    ],
+)
+async def test_json_is_shown_letter_by_letter(api: Api, body: str) -> None:
+    written, shown = await body_shown(api, request_body=body.encode())
+    assert shown["request_body_form"] == "json"
+    assert f'"request_body":{body},' in written
+
+
+@pytest.mark.parametrize(
+    ("body", "form", "seen"),
+    [
+        (b"data: [DONE]\n\n", "text", "data: [DONE]\n\n"),
+        (b'{"a":"\\ud800"}', "text", '{"a":"\\ud800"}'),
+        (b"\xff\x00", "hex", {"hex": "ff00"}),
+        (b'{"hex": "ff"}', "json", {"hex": "ff"}),
+        (b"[" * 2000 + b"]" * 2000, "text", "[" * 2000 + "]" * 2000),  # deeper than its reader's parser may bear
+    ],
+)
+async def test_how_a_body_is_shown_is_said(api: Api, body: bytes, form: str, seen: Any) -> None:
+    _, shown = await body_shown(api, request_body=body)
+    assert (shown["request_body_form"], shown["request_body"]) == (form, seen)
+
+
+async def test_the_bytes_of_a_call_are_given_as_they_came(api: Api) -> None:
+    answer = b'{"a": 1,  "a": 2}'
+    zipped = gzip.compress(answer)
+    written, shown = await body_shown(api, response_body=zipped, response_content_encoding="gzip")
+    assert f'"response_body":{answer.decode()},' in written
+    for part, bytes_ in (("request", b'{"model": "gpt-4o",  "messages": []}'), ("response", zipped)):
+        found = await api.client.get(f"/admin/v1/calls/{shown['call_id']}/{part}")
+        assert found.content == bytes_
+        assert found.headers["content-type"] == "application/octet-stream"
+        assert "content-encoding" not in found.headers
+
+
+async def test_bytes_that_the_log_does_not_keep_are_not_found(api: Api) -> None:
+    _, shown = await body_shown(api, log="metadata")
+    refused = await api.get(f"/calls/{shown['call_id']}/response", 404)
+    assert "logged as 'metadata'" in refused["error"]["message"]
+
+
+async def test_a_promotion_is_shown_before_this_worker_serves_by_it(api: Api) -> None:
+    """It may have been made through another worker a moment ago."""
+    api.learn()
+    api.state.serving.stop()
+    row = PromotionRow(
+        cluster_id="c-1", model="m", stage="live", share=1.0, slm="main", forced=True, actor="a",
+        created_at=datetime.now(UTC),
+    )  # fmt: skip
+    with api.state.database.write() as session:
+        promotions.promote(session, row)
+    assert (await api.get("/clusters/c-1"))["promotion"]["model"] == "m"
+    assert (await api.get("/clusters"))["data"][0]["stage"] == "live"
+    page = await api.client.get("/", auth=("anyone", TOKEN))
+    assert "live (m)" in page.text
 
 
 async def test_an_origins_calls_are_deleted_and_that_is_on_record(api: Api) -> None:
@@ -211,5 +287,6 @@ async def test_the_api_documents_itself(api: Api) -> None:
     paths = (await api.client.get("/admin/openapi.json")).json()["paths"]
     assert {path.removeprefix("/admin/v1") for path in paths} == {
         "/clusters", "/clusters/{cluster_id}", "/clusters/{cluster_id}/promotions",
-        "/clusters/{cluster_id}/promotions/current", "/models", "/calls", "/calls/{call_id}", "/savings", "/audit",
+        "/clusters/{cluster_id}/promotions/current", "/models", "/calls", "/calls/{call_id}", "/calls/{call_id}/{part}",
+        "/savings", "/audit",
     }  # fmt: skip
