@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import structlog
@@ -45,7 +45,7 @@ def learn_from_log(
 
     Args:
         database, cipher, artifacts: the log, and where snapshots go.
-        progress: told the name of each stage as it begins.
+        progress: told the name of each stage as it begins, and `name: how far` as it goes on.
         encoder: sentence-transformers model that payloads are read with. Empty, or not to be had: tasks are known by
             their templates alone.
 
@@ -54,7 +54,7 @@ def learn_from_log(
         DatabaseDown: the old snapshot stays in force.
     """
     with database.read() as session:
-        calls = [call for stored in iter_calls(session, cipher) if (call := logged_call(stored)) is not None]
+        calls = _read(iter_calls(session, cipher), progress)
         active = active_snapshot_id(session)
     if not calls:
         raise Conflict("the log holds no call to learn from yet; send some through the proxy, or `understudy import`")
@@ -62,7 +62,7 @@ def learn_from_log(
     progress("preparing the encoder")
     static = _static_encoder(encoder, previous)
     transformer = TransformerEncoder(encoder) if static else None
-    found = discover(calls, previous, static=static, encoder=transformer, report=_by_stage(progress))
+    found = discover(calls, previous, static=static, encoder=transformer, report=_with_share(progress))
     snapshot = found.snapshot
     progress("writing the snapshot")
     about = {"calls": len(calls), "clusters": len(snapshot.clusters)}
@@ -100,16 +100,20 @@ def _static_encoder(source: str, previous: Snapshot | None) -> StaticEncoder | N
         return None
 
 
-def _by_stage(progress: Callable[[str], None]) -> Callable[[str, float], None]:
-    """Tell `progress` the name of each stage once, as it begins."""
-    told: list[str] = []
+def _read(log: Iterable[StoredCall], progress: Callable[[str], None]) -> list[LoggedCall]:
+    """The calls of the log that can be read."""
+    calls = []
+    for number, stored in enumerate(log, 1):
+        if (call := logged_call(stored)) is not None:
+            calls.append(call)
+        if number % 1000 == 0:
+            progress(f"reading the log: {number} calls")
+    return calls
 
-    def report(stage: str, share: float) -> None:
-        if stage not in told:
-            told.append(stage)
-            progress(stage)
 
-    return report
+def _with_share(progress: Callable[[str], None]) -> Callable[[str, float], None]:
+    """Tell `progress` a stage and its share done as one line."""
+    return lambda stage, share: progress(f"{stage}: {share:.0%}" if share else stage)
 
 
 def _open(artifacts: ArtifactStore, snapshot_id: str | None) -> Snapshot | None:

@@ -33,6 +33,8 @@ def replay(
     if base_url is None and not upstream_only:
         raise BadRequest("where to? give --base-url http://host:port/v1, or --upstream-only")
     recordings = list(islice(read_recordings(file), limit))
+    if not recordings:
+        raise BadRequest(f"{file}: there is no recorded call in it")
     if base_url is None:
         upstream = ReplayUpstream(recordings, latency_seconds=latency)
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,8 +17,40 @@ if TYPE_CHECKING:
     from storage.cipher import Cipher
     from storage.database import Database
 
+PROGRESS_SECONDS = 5.0
+
 console = Console(highlight=False, soft_wrap=False)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@contextmanager
+def progress(stage: str) -> Iterator[Callable[[str], None]]:
+    """Show what long work is at, until the end of the block.
+
+    On a terminal one line changes; elsewhere (a log file, a pipe) lines go to standard error: each stage that is told,
+    and how far it is every few seconds.
+
+    Args:
+        stage: what a terminal shows from the beginning. Bad input mostly shows at once, and is to be the only line.
+
+    Returns:
+        Takes what to show: `stage`, or `stage: how far`.
+    """
+    if console.is_terminal:
+        with console.status(stage) as status:
+            yield status.update
+        return
+    shown, shown_at = "", 0.0
+
+    def tell(text: str) -> None:
+        nonlocal shown, shown_at
+        begun = text.partition(":")[0]
+        if begun != shown or time.monotonic() - shown_at >= PROGRESS_SECONDS:
+            shown, shown_at = begun, time.monotonic()
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
+
+    yield tell
 
 
 def open_log(settings: Settings) -> tuple[Database, Cipher]:

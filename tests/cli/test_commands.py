@@ -49,6 +49,49 @@ def test_bad_input_is_one_line(tmp_path: Path, command: list[str], values: dict[
     assert said in line
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["--nope"], "No such option: --nope"),
+        (["nonsense"], "No such command 'nonsense'"),
+        (["import"], "Missing argument 'file'"),
+        (["serve", "--port", "x"], "Invalid value for '--port'"),
+        (["promote", "c", "--model", "m", "--stage", "far"], "'far' is not one of"),
+    ],
+)
+def test_a_command_that_is_not_understood_is_one_line(tmp_path: Path, command: list[str], said: str) -> None:
+    done = understudy(*command, data_dir=tmp_path / "data")
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith("understudy: ")
+    assert said in line
+
+
+def test_nothing_asked_for_is_answered_with_help(tmp_path: Path) -> None:
+    done = understudy(data_dir=tmp_path / "data")
+    assert done.returncode == 2
+    assert done.stderr.startswith("Usage: understudy [OPTIONS]")
+
+
+def test_replaying_a_file_without_calls_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    for where in (["--base-url", "http://127.0.0.1:9/v1"], ["--upstream-only"]):
+        done = understudy("replay", str(tmp_path / "empty.jsonl"), *where, data_dir=tmp_path / "data")
+        assert done.returncode == 1
+        assert done.stderr.endswith("empty.jsonl: there is no recorded call in it\n")
+
+
+def test_long_work_says_what_it_is_at_where_there_is_no_terminal(tmp_path: Path) -> None:
+    file = tmp_path / "calls.jsonl"
+    file.write_text("".join(json.dumps(CALL | {"id": str(number)}) + "\n" for number in range(3)))
+    imported = understudy("import", str(file), "--format", "jsonl", data_dir=tmp_path / "data")
+    assert imported.stderr.splitlines() == ["importing: 3 calls"]
+    learned = understudy("learn", data_dir=tmp_path / "data", encoder="")
+    assert learned.returncode == 0
+    for stage in ("skeletons", "names", "writing the snapshot"):
+        assert stage in learned.stderr.splitlines()
+
+
 def test_an_imported_log_is_reported_without_a_proxy_and_imported_once(tmp_path: Path) -> None:
     file = tmp_path / "calls.jsonl"
     file.write_text("".join(json.dumps(CALL | {"id": str(number)}) + "\n" for number in range(3)))
