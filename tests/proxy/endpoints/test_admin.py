@@ -121,6 +121,13 @@ async def test_every_no_has_openais_shape(api: Api, method: str, path: str, body
     assert answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("path", ["/calls?served=slm", "/calls?limit=1&Limit=2", "/clusters?x", "/savings?form=2026"])
+async def test_an_unknown_parameter_is_refused_by_name(api: Api, path: str) -> None:
+    refused = (await api.get(path, 400))["error"]["message"]
+    assert "has no query parameter" in refused
+    assert any(f"'{name}'" in refused for name in ("served", "Limit", "x", "form"))
+
+
 async def test_live_without_a_certificate_names_the_missing_figures(api: Api) -> None:
     api.learn()
     refused = await api.client.post("/admin/v1/clusters/c-1/promotions", json={"model": "m", "stage": "live"})
