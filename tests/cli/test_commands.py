@@ -5,9 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from storage.cipher import Cipher
+from storage.database import Database
+from storage.models import ClusterRow
+from storage.records import CallFacts
+from storage.repositories import clusters
+from storage.repositories.calls import insert_calls
 from tests.conftest import understudy
+from tests.storage.conftest import make_record
 
 COMMANDS = ["serve", "demo", "import", "report", "learn", "promote", "demote", "replay", "purge", "db upgrade"]
 CALL = {
@@ -101,9 +109,43 @@ def test_an_imported_log_is_reported_without_a_proxy_and_imported_once(tmp_path:
     found = json.loads(understudy("report", "--json", data_dir=data).stdout)
     assert (found["calls"], found["tokens"]) == (3, 3300)
     assert found["cost_usd"] == pytest.approx(3 * 0.0035)
-    table = understudy("report", data_dir=data).stdout
-    assert max(map(len, table.splitlines())) <= 80
-    assert "(no task)" in table
+    table = understudy("report", data_dir=data).stdout.splitlines()
+    assert table[0].split() == ["task", "id", "contract", "calls", "%", "tokens", "%", "USD", "%"]
+    assert table[1].split() == ["(no", "task)", "3", "100.0", "3.3k", "100.0", "0.0105", "100.0"]
+
+
+def test_the_report_fits_a_screen_and_shows_no_unknown_price_as_nothing(tmp_path: Path) -> None:
+    """More tasks than fit, long labels, large sums; one model has a price, another has none."""
+    database = Database(f"sqlite:///{tmp_path / 'understudy.db'}")
+    cipher = Cipher.open(tmp_path)
+    database.upgrade()
+    rows = [
+        ClusterRow(
+            cluster_id=f"c-{number:010}", snapshot_id="s", label=f"task {number} with quite a long label indeed",
+            contract={"kind": "tool_call"}, skeleton="", calls=3, conversations=3, examples=[],
+        )
+        for number in range(40)
+    ]  # fmt: skip
+    facts = CallFacts(model_requested="gpt-4o", input_tokens=987_654_321, output_tokens=5)
+    with database.write() as session:
+        clusters.activate_snapshot(session, "s", 3, rows)
+        for number, row in enumerate(rows):
+            priced = msgspec.structs.replace(facts, cost_usd=12_345.678 if number else None)
+            insert_calls(session, cipher, [(make_record(cluster_id=row.cluster_id), priced)])
+    lines = understudy("report", data_dir=tmp_path).stdout.splitlines()
+    assert len(lines) <= 25
+    assert max(map(len, lines)) <= 80
+    assert not any("…" in line[18:] for line in lines)  # labels are cut, figures are not
+    [unpriced] = [line for line in lines if "c-0000000000" in line]
+    assert unpriced.split()[-7:] == ["c-0000000000", "tool_call", "1", "2.5", "987.7M", "2.5", "?"]
+    [priced_line] = [line for line in lines if "c-0000000001" in line]
+    assert priced_line.split()[-2:] == ["12.3k", "2.6"]
+    [whole] = [line for line in lines if line.startswith("the whole log")]
+    assert whole.split()[-2:] == ["481.5k?", "100.0"]
+    tasks = json.loads(understudy("report", "--json", data_dir=tmp_path).stdout)["tasks"]
+    by_id = {task["cluster"]: task for task in tasks}
+    assert (by_id["c-0000000000"]["cost_usd"], by_id["c-0000000000"]["cost_share"]) == (None, None)
+    assert by_id["c-0000000001"]["cost_usd"] == pytest.approx(12_345.678)
 
 
 def test_nothing_of_a_broken_file_is_imported(tmp_path: Path) -> None:
