@@ -26,6 +26,7 @@ from router.snapshot import Snapshot
 from storage.artifacts import ArtifactStore
 from storage.database import Database
 from storage.errors import ArtifactCorrupt, ArtifactMissing, DatabaseDown, StorageError
+from storage.privacy import FILE_MODE
 from storage.repositories.state import active_snapshot_id, serving_version
 
 POLL_SECONDS = 1.0
@@ -188,7 +189,8 @@ class Serving:
         """Replace the file whole; every worker writes the same, so the last one wins harmlessly."""
         draft = self._cache.with_name(f"{self._cache.name}.{os.getpid()}")
         try:
-            draft.write_bytes(msgspec.json.encode(newest))
+            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE), "wb") as file:
+                file.write(msgspec.json.encode(newest))
             draft.replace(self._cache)
         except OSError as error:
             if self._log_now("cache"):

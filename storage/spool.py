@@ -197,7 +197,7 @@ class _Segment:
         """Copy the deleted file, which lives for as long as it is open, to its old name."""
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         draft = self.path.with_name("." + self.path.stem)
-        with draft.open("wb") as copy:
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as copy:
             offset = 0
             while piece := os.pread(self._file, _COPY_BYTES, offset):
                 copy.write(piece)

@@ -53,18 +53,36 @@ def progress(stage: str) -> Iterator[Callable[[str], None]]:
     yield tell
 
 
+def open_data_dir(settings: Settings) -> Cipher:
+    """The data directory, made where there is none and closed to other users, and its key.
+
+    Raises:
+        DataDirUnusable, KeyFileUnusable: in this order.
+    """
+    from proxy.supervisor import prepare_data_dir
+    from storage.cipher import Cipher
+    from storage.privacy import keep_private
+
+    prepare_data_dir(settings.data_dir)
+    try:
+        keep_private(settings.data_dir)
+    except OSError as error:
+        sys.stderr.write(
+            f"understudy: warning: UNDERSTUDY_DATA_DIR={settings.data_dir}: other users may read it, and its modes "
+            f"can't be changed: {error.strerror}\n"
+        )
+    return Cipher.open(settings.data_dir)
+
+
 def open_log(settings: Settings) -> tuple[Database, Cipher]:
     """The call log of a data directory, made where there is none, its schema up to date.
 
     Raises:
         DataDirUnusable, KeyFileUnusable, DatabaseDown: in this order; a database is worth nothing without its key.
     """
-    from proxy.supervisor import prepare_data_dir
-    from storage.cipher import Cipher
     from storage.database import Database
 
-    prepare_data_dir(settings.data_dir)
-    cipher = Cipher.open(settings.data_dir)
+    cipher = open_data_dir(settings)
     database = Database(settings.database)
     database.upgrade()
     return database, cipher
