@@ -20,9 +20,8 @@ from storage.cipher import Cipher
 from storage.database import Database
 from storage.errors import StorageError
 from storage.ids import parse_call_id
-from storage.models import ClusterRow
 from storage.repositories.calls import StoredCall, assign_clusters, iter_calls
-from storage.repositories.clusters import activate_snapshot
+from storage.repositories.clusters import StoredCluster, activate_snapshot
 from storage.repositories.state import active_snapshot_id
 
 log = structlog.get_logger()
@@ -69,7 +68,7 @@ def learn_from_log(
     artifact_id = artifacts.put("snapshot", snapshot.dump(), about, artifact_id=snapshot.snapshot_id)
     assigned = [(parse_call_id(call.call_id), name) for call, name in zip(calls, found.assignments, strict=True)]
     rows = [
-        ClusterRow(
+        StoredCluster(
             cluster_id=cluster.cluster_id,
             snapshot_id=artifact_id,
             label=cluster.label,
@@ -82,7 +81,7 @@ def learn_from_log(
         for cluster in snapshot.clusters.values()
     ]
     with database.write() as session:
-        activate_snapshot(session, artifact_id, len(calls), rows)
+        activate_snapshot(session, cipher, artifact_id, len(calls), rows)
         assign_clusters(session, artifact_id, assigned)
     return Learned(artifact_id, len(calls), len(rows), sum(cluster is None for _, cluster in assigned))
 

@@ -14,7 +14,7 @@ from storage.database import Database, ReadSession
 from storage.errors import NotFound
 from storage.models import PromotionRow
 from storage.repositories import promotions as rows
-from storage.repositories.clusters import get_cluster
+from storage.repositories.clusters import check_cluster
 from storage.repositories.registry import audit, get_model
 
 PROMOTABLE = (Stage.SHADOW, Stage.CANARY, Stage.LIVE)
@@ -80,7 +80,7 @@ def promote_cluster(database: Database, settings: Settings, cluster_id: str, wis
     """
     with database.read() as session:
         try:
-            get_cluster(session, cluster_id)
+            check_cluster(session, cluster_id)
         except NotFound as error:
             raise NoSuchThing(str(error)) from error
         share = _check(wish, settings)

@@ -13,7 +13,8 @@ A logged call walks through these rooms, in this order:
     database.py    engines; read and write sessions are different types
     repositories/  every query; retention.py among them deletes what is too old or to be forgotten
 
-Beside the log: `artifacts.py` keeps immutable, checksummed directories (snapshots, adapters).
+Beside the log: `artifacts.py` keeps immutable, checksummed, encrypted directories (snapshots, adapters),
+and `privacy.py` keeps other users out.
 
 Nothing here knows HTTP, OpenAI's wire formats or what a task is.
 """

@@ -149,7 +149,10 @@ class SnapshotRow(Base):
 
 
 class ClusterRow(Base):
-    """A discovered task, as the active snapshot has it; the id lives on over snapshots."""
+    """A discovered task, as the active snapshot has it; the id lives on over snapshots.
+
+    `label`, `contract` and `skeleton` quote prompts and answers: they are encrypted, by `repositories/clusters.py`.
+    """
 
     __tablename__ = "clusters"
 

@@ -13,7 +13,7 @@ def learn() -> None:
 
     settings = load_settings()
     database, cipher = open_log(settings)
-    artifacts = ArtifactStore(settings.artifacts_dir)
+    artifacts = ArtifactStore(settings.artifacts_dir, cipher)
     with progress("reading the log") as tell:
         found = learn_from_log(database, cipher, artifacts, tell, settings.encoder)
     console.print(

@@ -16,8 +16,8 @@ from proxy.settings import load_settings
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from storage.models import ClusterRow
     from storage.repositories.calls import Totals
+    from storage.repositories.clusters import StoredCluster
 
 
 #: Tasks in the table unless all are asked for: with what stands around them, a screen of 25 lines.
@@ -55,9 +55,9 @@ def report(
     from storage.repositories.calls import totals
     from storage.repositories.clusters import list_clusters
 
-    database, _ = open_log(load_settings())
+    database, cipher = open_log(load_settings())
     with database.read() as session:
-        clusters = {row.cluster_id: row for row in list_clusters(session)}
+        clusters = {row.cluster_id: row for row in list_clusters(session, cipher)}
         sums = totals(session)
     tasks = tasks_of(sums, clusters)
     if as_json:
@@ -74,7 +74,7 @@ def report(
         console.print("the log is empty; send calls through the proxy, or `understudy import` past ones")
 
 
-def tasks_of(sums: Sequence[Totals], clusters: Mapping[str, ClusterRow]) -> list[Task]:
+def tasks_of(sums: Sequence[Totals], clusters: Mapping[str, StoredCluster]) -> list[Task]:
     """Sums per cluster as lines of the report; calls of clusters that are no longer there count as in no task."""
     calls = sum(total.calls for total in sums)
     tokens = sum(total.input_tokens + total.output_tokens for total in sums)

@@ -20,9 +20,10 @@ from proxy.endpoints.schemas import (
 )
 from proxy.promotions import in_force, missing_proof
 from router.promotion import Promotion
-from storage.models import ClusterRow, ModelRow
+from storage.models import ModelRow
 from storage.repositories import clusters, promotions, registry
 from storage.repositories.calls import Totals, totals
+from storage.repositories.clusters import StoredCluster
 
 router = APIRouter()
 
@@ -31,7 +32,7 @@ router = APIRouter()
 def list_clusters(state: InState, caller: Viewer) -> ListOf[Cluster]:
     """The tasks of the snapshot in force, largest first."""
     with state.database.read() as session:
-        rows = clusters.list_clusters(session)
+        rows = clusters.list_clusters(session, state.cipher)
         sums = totals(session)
         models = registry.list_models(session)
         current = in_force(session)
@@ -44,7 +45,7 @@ def list_clusters(state: InState, caller: Viewer) -> ListOf[Cluster]:
 def get_cluster(cluster_id: str, state: InState, caller: Viewer) -> ClusterDetails:
     """One task: its skeleton, examples, candidates, and all its promotions."""
     with state.database.read() as session:
-        row = clusters.get_cluster(session, cluster_id)
+        row = clusters.get_cluster(session, state.cipher, cluster_id)
         sums = totals(session)
         past = promotions.history(session, cluster_id)
         models = registry.list_models(session)
@@ -81,7 +82,7 @@ class Whole:
 
 
 def show(
-    row: ClusterRow, own: Totals | None, whole: Whole, current: Promotion | None, models: Sequence[ModelRow]
+    row: StoredCluster, own: Totals | None, whole: Whole, current: Promotion | None, models: Sequence[ModelRow]
 ) -> Cluster:
     """A cluster as the API gives it.
 

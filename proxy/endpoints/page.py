@@ -37,7 +37,7 @@ def start(request: Request) -> Response:
         return HTMLResponse(text, 401, {"www-authenticate": 'Basic realm="Understudy admin token"', **_SAFE})
     try:
         with state.database.read() as session:
-            clusters = list_clusters(session)
+            clusters = list_clusters(session, state.cipher)
             sums = {total.key: total for total in totals(session)}
             promotions = in_force(session)
     except DatabaseDown as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 
 import msgspec
@@ -10,7 +11,6 @@ import pytest
 
 from storage.cipher import Cipher
 from storage.database import Database
-from storage.models import ClusterRow
 from storage.records import CallFacts
 from storage.repositories import clusters
 from storage.repositories.calls import insert_calls
@@ -120,7 +120,7 @@ def test_the_report_fits_a_screen_and_shows_no_unknown_price_as_nothing(tmp_path
     cipher = Cipher.open(tmp_path)
     database.upgrade()
     rows = [
-        ClusterRow(
+        clusters.StoredCluster(
             cluster_id=f"c-{number:010}", snapshot_id="s", label=f"task {number} with quite a long label indeed",
             contract={"kind": "tool_call"}, skeleton="", calls=3, conversations=3, examples=[],
         )
@@ -128,7 +128,7 @@ def test_the_report_fits_a_screen_and_shows_no_unknown_price_as_nothing(tmp_path
     ]  # fmt: skip
     facts = CallFacts(model_requested="gpt-4o", input_tokens=987_654_321, output_tokens=5)
     with database.write() as session:
-        clusters.activate_snapshot(session, "s", 3, rows)
+        clusters.activate_snapshot(session, cipher, "s", 3, rows)
         for number, row in enumerate(rows):
             priced = msgspec.structs.replace(facts, cost_usd=12_345.678 if number else None)
             insert_calls(session, cipher, [(make_record(cluster_id=row.cluster_id), priced)])
@@ -155,3 +155,13 @@ def test_nothing_of_a_broken_file_is_imported(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "line 2" in done.stderr
     assert json.loads(understudy("report", "--json", data_dir=tmp_path / "data").stdout)["calls"] == 0
+
+
+def test_a_data_directory_that_was_open_to_others_is_closed(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir(mode=0o755)
+    (data / "serving.json").write_text("{}")
+    (data / "serving.json").chmod(0o644)
+    assert understudy("report", data_dir=data).returncode == 0
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in [data, *data.iterdir()]}
+    assert modes == {"data": 0o700, "serving.json": 0o600, "understudy.db": 0o600, "encryption.key": 0o600}

@@ -13,8 +13,9 @@ import pytest
 
 from proxy.app import Front, create_app
 from proxy.settings import load_settings
+from storage.cipher import Cipher
 from storage.ids import format_call_id
-from storage.models import ClusterRow, PromotionRow
+from storage.models import PromotionRow
 from storage.records import CallFacts, CallRecord
 from storage.repositories import clusters, promotions
 from storage.repositories.calls import insert_calls
@@ -50,12 +51,12 @@ class Api:
 
     def learn(self) -> None:
         """Put one task in the database, `c-1`."""
-        row = ClusterRow(
+        row = clusters.StoredCluster(
             cluster_id="c-1", snapshot_id="s", label="triage desk", contract={"kind": "label"}, skeleton="You are",
             calls=3, conversations=3, examples=[],
         )  # fmt: skip
         with self.state.database.write() as session:
-            clusters.activate_snapshot(session, "s", 3, [row])
+            clusters.activate_snapshot(session, self.state.cipher, "s", 3, [row])
 
 
 @pytest.fixture
@@ -288,6 +289,14 @@ async def test_without_a_database_the_api_says_so_and_health_does_not_fail(api: 
     assert (ready.status_code, ready.json()["status"]) == (200, "ready")
     assert ready.json()["database"].startswith("down: ")
     assert (await api.client.get("/metrics")).status_code == 200
+
+
+async def test_a_log_of_another_key_is_said_to_be_one(api: Api) -> None:
+    api.learn()
+    foreign = clusters.StoredCluster("c-2", "s", "label", {}, "skeleton", 1, 1, [])
+    with api.state.database.write() as session:
+        clusters.activate_snapshot(session, Cipher(b"o" * 32), "s", 1, [foreign])
+    assert "belongs to another key file" in (await api.get("/clusters", 503))["error"]["message"]
 
 
 async def test_the_api_documents_itself(api: Api) -> None:
