@@ -7,6 +7,7 @@ that came in three events is found as well. This is not the masking for training
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import defaultdict
@@ -40,7 +41,10 @@ _LINE_END = re.compile(r"(\r\n|\n|\r)")
 _PIECES = frozenset(
     {"content", "reasoning_content", "reasoning", "refusal", "text", "arguments", "delta", "partial_json"}
 )
-_IDENTITIES = ("type", "index", "item_id", "output_index", "content_index", "summary_index")
+_IDENTITIES = ("index", "item_id", "output_index", "content_index", "summary_index")
+
+#: The line that a piece is on, the object that holds it, its field there.
+_Piece = tuple[int, dict[str, Any], str]
 
 
 def redact(body: bytes) -> bytes:
@@ -89,14 +93,14 @@ def _stream(text: str) -> str:
     """Server-sent events. Where the pieces of a text hold something together, the first gets it all, cleared."""
     lines = _LINE_END.split(text)  # lines at even places, what ended them at odd ones
     events: dict[int, dict[str, Any]] = {}
-    texts: dict[tuple[Any, ...], list[tuple[int, dict[str, Any], str]]] = defaultdict(list)
+    texts: dict[tuple[Any, ...], list[_Piece]] = defaultdict(list)
     for at in range(0, len(lines), 2):
         if (event := _read_event(lines[at])) is not None:
             events[at] = event
             for identity, holder, field in _pieces(event, ()):
                 texts[identity].append((at, holder, field))
     changed = set()
-    for pieces in texts.values():
+    for pieces in itertools.chain.from_iterable(map(_apart, texts.values())):
         said = "".join(holder[field] for _, holder, field in pieces)
         cleared = _clear(said)
         if cleared != said:
@@ -107,6 +111,12 @@ def _stream(text: str) -> str:
         name, colon, value = lines[at].partition(":")
         lines[at] = name + colon + (" " + json.dumps(events[at]) if at in changed else _clear(value))
     return "".join(lines)
+
+
+def _apart(pieces: list[_Piece]) -> list[list[_Piece]]:
+    """The pieces of one text. Some servers give whole tool calls without an index: then each piece is a text."""
+    whole = all(_is_json(holder[field]) for _, holder, field in pieces if holder[field])
+    return [[piece] for piece in pieces] if whole else [pieces]
 
 
 def _read_event(line: str) -> dict[str, Any] | None:
@@ -122,7 +132,9 @@ def _read_event(line: str) -> dict[str, Any] | None:
 def _pieces(value: Any, identity: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], dict[str, Any], str]]:
     """The pieces of texts in an event: (which text, the object that holds it, its field there)."""
     if isinstance(value, dict):
-        identity += tuple(repr(value.get(name)) for name in _IDENTITIES)
+        # What kind of event it is tells texts apart; a tool call names its type in its first piece only.
+        names = _IDENTITIES if identity else ("type", *_IDENTITIES)
+        identity += tuple(repr(value.get(name)) for name in names)
         for field, inner in value.items():
             if isinstance(inner, str) and field in _PIECES:
                 yield (*identity, field), value, field

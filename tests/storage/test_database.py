@@ -1,3 +1,5 @@
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta, timezone
@@ -97,6 +99,26 @@ def test_a_moment_comes_back_in_utc_wherever_it_was_noted(each_database: Databas
         assert read.created_at == noted
         assert read.created_at.utcoffset() == timedelta(0)
         assert promotions.first_promoted_at(session) == noted
+
+
+@pytest.mark.usefixtures("far_from_utc")
+def test_a_moment_without_a_zone_is_meant_in_utc(each_database: Database) -> None:
+    with each_database.write() as session:
+        row = promotion("c", "m")
+        row.created_at = NOW.replace(tzinfo=None)
+        promotions.promote(session, row)
+    with each_database.read() as session:
+        assert promotions.first_promoted_at(session) == NOW
+
+
+@pytest.fixture
+def far_from_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine whose clock is set to another zone."""
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 def test_text_that_no_database_holds_is_stored_with_what_can_be_read_of_it(each_database: Database) -> None:

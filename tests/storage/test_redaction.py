@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import pytest
@@ -70,6 +71,34 @@ def test_what_a_stream_says_in_pieces_is_found() -> None:
     said = [json.loads(line[6:])["choices"][0]["delta"]["content"] for line in redacted[:4]]
     assert "".join(said) == "Write to [EMAIL] today"
     assert redacted[4:] == ["data: [DONE]", ""]
+
+
+def tool_call(index: int | None, **function: str) -> dict:
+    place = {} if index is None else {"index": index}
+    return {"choices": [{"index": 0, "delta": {"tool_calls": [place | {"function": function}]}}]}
+
+
+def arguments_of(redacted: bytes) -> list[str]:
+    events = [json.loads(line[6:]) for line in redacted.decode().split("\n\n")[:-1]]
+    return [event["choices"][0]["delta"]["tool_calls"][0]["function"].get("arguments", "") for event in events]
+
+
+@given(st.dictionaries(texts, json_values, max_size=4), st.lists(st.integers(0, 200), max_size=6))
+def test_streamed_tool_arguments_stay_json_wherever_they_are_cut(arguments: dict, cuts: list[int]) -> None:
+    said = json.dumps(arguments)
+    ends = [0, *sorted(min(cut, len(said)) for cut in cuts), len(said)]
+    events = [tool_call(0, arguments=said[start:end]) for start, end in itertools.pairwise(ends)]
+    first = events[0]["choices"][0]["delta"]["tool_calls"][0]
+    first |= {"id": "call_1", "type": "function"}  # as OpenAI does: in the first piece only
+    first["function"]["name"] = "dial"
+    redacted = redact("".join(f"data: {json.dumps(event)}\n\n" for event in events).encode())
+    assert json.loads("".join(arguments_of(redacted))) == json.loads(redact(said.encode()))
+
+
+def test_whole_tool_calls_without_an_index_are_kept_apart() -> None:
+    events = [tool_call(None, arguments=f'{{"phone":491511234567{digit}}}') for digit in "89"]
+    redacted = redact("".join(f"data: {json.dumps(event)}\n\n" for event in events).encode())
+    assert arguments_of(redacted) == ['{"phone":"[NUMBER]"}'] * 2
 
 
 def test_two_texts_in_one_stream_are_kept_apart() -> None:
