@@ -14,7 +14,8 @@ from proxy.errors import BadRequest, NoSuchThing
 from storage.encodings import decompress
 from storage.ids import format_call_id, parse_call_id
 from storage.models import Call
-from storage.repositories import calls, registry, retention
+from storage.repositories import calls, registry
+from storage.repositories.forgetting import Forgetting
 
 router = APIRouter()
 
@@ -90,14 +91,25 @@ def get_bytes(call_id: str, part: Literal["request", "response"], state: InState
 
 
 @router.delete("/calls")
-def delete_calls(state: InState, caller: Admin, origin: Annotated[str, Query(min_length=1)]) -> Deleted:
-    """Delete all calls of one origin (its hash, as the log shows it)."""
+def delete_calls(
+    state: InState,
+    caller: Admin,
+    origin: Annotated[
+        str, Query(min_length=1, description="its hash, as the log shows it; `none`: calls that came without a key")
+    ],
+) -> Deleted:
+    """Delete all calls of one origin, and what no other call says too. Takes a while in a large log.
+
+    Imported calls belong to no origin: `none` leaves them.
+    """
     try:
-        hashed = bytes.fromhex(origin)
+        hashed = b"" if origin == "none" else bytes.fromhex(origin)
     except ValueError as error:
-        raise BadRequest(f"origin={origin!r} is not the hexadecimal hash that the log shows") from error
+        raise BadRequest(f"origin={origin!r} is not the hexadecimal hash that the log shows, or `none`") from error
+    if not hashed and origin != "none":
+        raise BadRequest("origin is empty; `none` stands for the calls that came without a key")
+    deleted = Forgetting(state.database, state.cipher, hashed).run()
     with state.database.write() as session:
-        deleted = retention.delete_by_origin(session, calls.packer(session, state.cipher), hashed)
         registry.audit(session, caller.name, "calls.deleted", origin, deleted=deleted)
     return Deleted(deleted=deleted)
 

@@ -243,6 +243,15 @@ async def test_an_origins_calls_are_deleted_and_that_is_on_record(api: Api) -> N
     assert (entry["action"], entry["details"]) == ("calls.deleted", {"deleted": 2})
 
 
+async def test_calls_without_a_key_are_deleted_by_name_only(api: Api) -> None:
+    api.log(1, 2, origin=b"")
+    api.log(3)
+    for empty in ("", " "):
+        assert (await api.client.delete("/admin/v1/calls", params={"origin": empty})).status_code == 400
+    assert (await api.client.delete("/admin/v1/calls", params={"origin": "none"})).json() == {"deleted": 2}
+    assert (await api.get("/calls"))["total"] == 1
+
+
 @pytest.mark.parametrize("by", ["cluster", "model", "agent", "day"])
 async def test_savings_are_net_and_signed(api: Api, by: str) -> None:
     api.log(1, served_by="slm")  # avoided 2, cost 1, wasted 0.25
