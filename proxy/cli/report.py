@@ -30,8 +30,8 @@ class Task:
 
     Attributes:
         cluster: None for the calls in no task.
-        cost_usd: of the calls whose model has a known price; `unpriced_calls` counts the others. None where
-            no call has one, and so is its share.
+        cost_usd: of the calls whose cost is known. None where no call's is, and so is the share.
+        unpriced_calls: answered by a model without a known price.
     """
 
     cluster: str | None
@@ -82,7 +82,6 @@ def tasks_of(sums: Sequence[Totals], clusters: Mapping[str, StoredCluster]) -> l
     tasks = []
     for total in sums:
         cluster = clusters.get(total.key or "")
-        priced = total.unpriced < total.calls
         own_tokens = total.input_tokens + total.output_tokens
         tasks.append(
             Task(
@@ -93,8 +92,8 @@ def tasks_of(sums: Sequence[Totals], clusters: Mapping[str, StoredCluster]) -> l
                 share=total.calls / calls if calls else 0.0,
                 tokens=own_tokens,
                 tokens_share=own_tokens / tokens if tokens else 0.0,
-                cost_usd=total.cost_usd if priced else None,
-                cost_share=(total.cost_usd / cost if cost else 0.0) if priced else None,
+                cost_usd=total.cost_usd if total.priced else None,
+                cost_share=(total.cost_usd / cost if cost else 0.0) if total.priced else None,
                 unpriced_calls=total.unpriced,
                 slm_calls=total.slm_calls,
             )

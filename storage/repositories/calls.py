@@ -291,11 +291,15 @@ def count_calls(session: ReadSession) -> int:
     return session.scalar(select(func.count()).select_from(Call)) or 0
 
 
+_PRICED = ("chat", "responses", "completions", "embeddings")
+
+
 @dataclass(frozen=True)
 class Totals:
     """Sums over the calls that share a key: one cluster's, say, or those in none (`key` None).
 
-    Money is summed over the calls whose model has a known price; `unpriced` counts the others.
+    Money is summed over the calls whose cost is known, `priced` of them; `unpriced` counts those that were answered by
+    a model without a known price. Failed calls, and those that have no price, are neither.
     """
 
     key: str | None
@@ -309,6 +313,7 @@ class Totals:
     wasted_usd: float
     mean_duration_ms: float
     unpriced: int
+    priced: int
 
 
 def totals(
@@ -333,7 +338,8 @@ def totals(
         func.coalesce(func.sum(Call.counterfactual_usd), 0.0),
         func.coalesce(func.sum(Call.wasted_usd), 0.0),
         func.coalesce(func.avg(Call.duration_ms), 0.0),
-        func.count().filter(Call.cost_usd.is_(None), Call.endpoint.in_(("chat", "responses", "completions"))),
+        func.count().filter(Call.cost_usd.is_(None), Call.status == 200, Call.endpoint.in_(_PRICED)),
+        func.count(Call.cost_usd),
     ).group_by(column)
     if since is not None:
         query = query.where(Call.arrived_at >= since)

@@ -257,8 +257,9 @@ async def test_savings_are_net_and_signed(api: Api, by: str) -> None:
     api.log(1, served_by="slm")  # avoided 2, cost 1, wasted 0.25
     api.log(2)  # wasted 0.25
     api.log(3, cost_usd=None)  # wasted 0.25, price unknown
+    api.log(4, cost_usd=None, status=429)  # wasted 0.25, nothing to pay
     found = await api.get(f"/savings?by={by}")
-    assert found["total"]["savings_usd"] == pytest.approx(2 - 1 - 0.75)
+    assert found["total"]["savings_usd"] == pytest.approx(2 - 1 - 1.0)
     assert found["unpriced_calls"] == 1
     assert sum(row["savings_usd"] for row in found["data"]) == pytest.approx(found["total"]["savings_usd"])
 
