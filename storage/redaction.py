@@ -57,13 +57,21 @@ def redact(body: bytes) -> bytes:
         text, encoding = body.decode(), "utf-8"
     except UnicodeDecodeError:
         text, encoding = body.decode("latin-1"), "latin-1"
-    return (_stream(text) if _STREAM.match(text) else _clear(text)).encode(encoding)
+    try:
+        cleared = _stream(text) if _STREAM.match(text) else _clear(text)
+    except RecursionError:  # nested deeper than anything that has a meaning
+        cleared = _clear_text(text)
+    return cleared.encode(encoding)
 
 
 def _clear(text: str) -> str:
     """JSON by its strings and numbers, other text as a whole."""
     if _is_json(text):
         return _TOKEN.sub(_clear_token, text)
+    return _clear_text(text)
+
+
+def _clear_text(text: str) -> str:
     for pattern, instead in _PATTERNS:
         text = pattern.sub(instead, text)
     return text
@@ -109,8 +117,24 @@ def _stream(text: str) -> str:
                 changed.add(at)
     for at in range(0, len(lines), 2):
         name, colon, value = lines[at].partition(":")
-        lines[at] = name + colon + (" " + json.dumps(events[at]) if at in changed else _clear(value))
+        event = events.get(at)
+        if event is None:
+            lines[at] = name + colon + _clear(value)
+        elif (cleared_event := _clear_around(event)) != event or at in changed:
+            lines[at] = f"data: {json.dumps(cleared_event)}"
     return "".join(lines)
+
+
+def _clear_around(value: Any, field: str = "") -> Any:
+    """An event, all cleared but the pieces of longer texts: those have been judged, and alone say something else."""
+    match value:
+        case dict():
+            return {_clear(name): _clear_around(inner, name) for name, inner in value.items()}
+        case list():
+            return [_clear_around(inner) for inner in value]
+        case str() if field in _PIECES:
+            return value
+    return json.loads(_TOKEN.sub(_clear_token, json.dumps(value)))
 
 
 def _apart(pieces: list[_Piece]) -> list[list[_Piece]]:

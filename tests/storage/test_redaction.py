@@ -2,7 +2,7 @@ import itertools
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from storage.redaction import redact
@@ -45,6 +45,15 @@ def test_any_bytes_are_redacted_without_failing(raw: bytes) -> None:
     redact(raw)
 
 
+@pytest.mark.parametrize("depth", [300, 600, 5000])
+def test_what_is_nested_too_deeply_is_redacted_all_the_same(depth: int) -> None:
+    event = '{"a":' * depth + '"jane@example.com"' + "}" * depth
+    for said in (event, f"data: {event}\n\n"):
+        redacted = redact(said.encode())
+        assert b"jane" not in redacted
+        assert redacted.count(b"{") == depth
+
+
 @pytest.mark.parametrize(
     ("said", "kept"),
     [
@@ -84,6 +93,7 @@ def arguments_of(redacted: bytes) -> list[str]:
 
 
 @given(st.dictionaries(texts, json_values, max_size=4), st.lists(st.integers(0, 200), max_size=6))
+@example({"ms": 1767000000123}, [1])  # a time, as the whole shows; its piece alone is just a long number
 def test_streamed_tool_arguments_stay_json_wherever_they_are_cut(arguments: dict, cuts: list[int]) -> None:
     said = json.dumps(arguments)
     ends = [0, *sorted(min(cut, len(said)) for cut in cuts), len(said)]
@@ -93,6 +103,13 @@ def test_streamed_tool_arguments_stay_json_wherever_they_are_cut(arguments: dict
     first["function"]["name"] = "dial"
     redacted = redact("".join(f"data: {json.dumps(event)}\n\n" for event in events).encode())
     assert json.loads("".join(arguments_of(redacted))) == json.loads(redact(said.encode()))
+
+
+def test_what_stands_beside_a_redacted_piece_is_redacted_too() -> None:
+    event = {"user": "jane@example.com", "card": 4111111111111111, "choices": [{"delta": {"content": "10.0.0.1"}}]}
+    [line, _] = redact(f"data: {json.dumps(event)}\n\n".encode()).decode().split("\n\n")
+    kept = {"user": "[EMAIL]", "card": "[NUMBER]", "choices": [{"delta": {"content": "[IP]"}}]}
+    assert json.loads(line[6:]) == kept
 
 
 def test_whole_tool_calls_without_an_index_are_kept_apart() -> None:
