@@ -147,10 +147,22 @@ def _read_event(line: str) -> dict[str, Any] | None:
     if not line.startswith("data:"):
         return None
     try:
-        event = json.loads(line.removeprefix("data:"))
+        event = json.loads(line.removeprefix("data:"), object_pairs_hook=_unambiguous)
     except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) else None
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; what a repeated key says would be lost in it, and kept in the line.
+
+    Raises:
+        ValueError: a key is repeated.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is repeated")
+    return found
 
 
 def _pieces(value: Any, identity: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], dict[str, Any], str]]:

@@ -112,6 +112,10 @@ def test_what_stands_beside_a_redacted_piece_is_redacted_too() -> None:
     assert json.loads(line[6:]) == kept
 
 
+def test_a_repeated_key_hides_nothing() -> None:
+    assert b"jane" not in redact(b'data: {"content":"jane@example.com","content":"x"}\n\n')
+
+
 def test_whole_tool_calls_without_an_index_are_kept_apart() -> None:
     events = [tool_call(None, arguments=f'{{"phone":491511234567{digit}}}') for digit in "89"]
     redacted = redact("".join(f"data: {json.dumps(event)}\n\n" for event in events).encode())
