@@ -63,7 +63,7 @@ async def _lifespan(app: FastAPI, settings: Settings, cipher: Cipher, gate: Gate
     metrics = Metrics(lambda: spool_usage(settings.spool_dir))
     spool = Spool(settings.spool_dir, cipher)
     database = Database(settings.database)
-    artifacts = ArtifactStore(settings.artifacts_dir)
+    artifacts = ArtifactStore(settings.artifacts_dir, cipher)
     serving = Serving(settings.data_dir / "serving.json", database, artifacts, metrics, settings.encoder)
     session = open_session(settings)
     state = State(

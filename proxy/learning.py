@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import structlog
@@ -20,9 +20,8 @@ from storage.cipher import Cipher
 from storage.database import Database
 from storage.errors import StorageError
 from storage.ids import parse_call_id
-from storage.models import ClusterRow
 from storage.repositories.calls import StoredCall, assign_clusters, iter_calls
-from storage.repositories.clusters import activate_snapshot
+from storage.repositories.clusters import StoredCluster, activate_snapshot
 from storage.repositories.state import active_snapshot_id
 
 log = structlog.get_logger()
@@ -45,7 +44,7 @@ def learn_from_log(
 
     Args:
         database, cipher, artifacts: the log, and where snapshots go.
-        progress: told the name of each stage as it begins.
+        progress: told the name of each stage as it begins, and `name: how far` as it goes on.
         encoder: sentence-transformers model that payloads are read with. Empty, or not to be had: tasks are known by
             their templates alone.
 
@@ -54,7 +53,7 @@ def learn_from_log(
         DatabaseDown: the old snapshot stays in force.
     """
     with database.read() as session:
-        calls = [call for stored in iter_calls(session, cipher) if (call := logged_call(stored)) is not None]
+        calls = _read(iter_calls(session, cipher), progress)
         active = active_snapshot_id(session)
     if not calls:
         raise Conflict("the log holds no call to learn from yet; send some through the proxy, or `understudy import`")
@@ -62,14 +61,14 @@ def learn_from_log(
     progress("preparing the encoder")
     static = _static_encoder(encoder, previous)
     transformer = TransformerEncoder(encoder) if static else None
-    found = discover(calls, previous, static=static, encoder=transformer, report=_by_stage(progress))
+    found = discover(calls, previous, static=static, encoder=transformer, report=_with_share(progress))
     snapshot = found.snapshot
     progress("writing the snapshot")
     about = {"calls": len(calls), "clusters": len(snapshot.clusters)}
     artifact_id = artifacts.put("snapshot", snapshot.dump(), about, artifact_id=snapshot.snapshot_id)
     assigned = [(parse_call_id(call.call_id), name) for call, name in zip(calls, found.assignments, strict=True)]
     rows = [
-        ClusterRow(
+        StoredCluster(
             cluster_id=cluster.cluster_id,
             snapshot_id=artifact_id,
             label=cluster.label,
@@ -82,7 +81,7 @@ def learn_from_log(
         for cluster in snapshot.clusters.values()
     ]
     with database.write() as session:
-        activate_snapshot(session, artifact_id, len(calls), rows)
+        activate_snapshot(session, cipher, artifact_id, len(calls), rows)
         assign_clusters(session, artifact_id, assigned)
     return Learned(artifact_id, len(calls), len(rows), sum(cluster is None for _, cluster in assigned))
 
@@ -100,16 +99,20 @@ def _static_encoder(source: str, previous: Snapshot | None) -> StaticEncoder | N
         return None
 
 
-def _by_stage(progress: Callable[[str], None]) -> Callable[[str, float], None]:
-    """Tell `progress` the name of each stage once, as it begins."""
-    told: list[str] = []
+def _read(log: Iterable[StoredCall], progress: Callable[[str], None]) -> list[LoggedCall]:
+    """The calls of the log that can be read."""
+    calls = []
+    for number, stored in enumerate(log, 1):
+        if (call := logged_call(stored)) is not None:
+            calls.append(call)
+        if number % 1000 == 0:
+            progress(f"reading the log: {number} calls")
+    return calls
 
-    def report(stage: str, share: float) -> None:
-        if stage not in told:
-            told.append(stage)
-            progress(stage)
 
-    return report
+def _with_share(progress: Callable[[str], None]) -> Callable[[str, float], None]:
+    """Tell `progress` a stage and its share done as one line."""
+    return lambda stage, share: progress(f"{stage}: {share:.0%}" if share else stage)
 
 
 def _open(artifacts: ArtifactStore, snapshot_id: str | None) -> Snapshot | None:

@@ -150,6 +150,11 @@ class Metrics:
             "Calls that could not be logged (0 unless the disk is full).",
             registry=registry,
         )
+        self._quarantined = Counter(
+            "understudy_calls_quarantined_total",
+            "Logged calls that the database refuses or whose bytes are damaged; they are in the spool's quarantine.",
+            registry=registry,
+        )
         self._slm_up = Gauge(
             "understudy_slm_up",
             "Whether the SLM server answers.",
@@ -228,6 +233,10 @@ class Metrics:
     def count_lost_call(self) -> None:
         """A call was served and could not be logged."""
         self._lost.inc()
+
+    def count_quarantined_calls(self, calls: int) -> None:
+        """Logged calls were set aside instead of shipped."""
+        self._quarantined.inc(calls)
 
     def know_clusters(self, cluster_ids: Iterable[str]) -> None:
         """Give each of the active snapshot's clusters its series; a call of any other counts as `other`."""

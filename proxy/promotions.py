@@ -14,7 +14,7 @@ from storage.database import Database, ReadSession
 from storage.errors import NotFound
 from storage.models import PromotionRow
 from storage.repositories import promotions as rows
-from storage.repositories.clusters import get_cluster
+from storage.repositories.clusters import check_cluster
 from storage.repositories.registry import audit, get_model
 
 PROMOTABLE = (Stage.SHADOW, Stage.CANARY, Stage.LIVE)
@@ -54,6 +54,11 @@ def promotion_of(row: PromotionRow) -> Promotion:
     )
 
 
+def in_force(session: ReadSession) -> dict[str, Promotion]:
+    """The promotions in force, by cluster id. What a worker serves by follows within seconds."""
+    return {row.cluster_id: promotion_of(row) for row in rows.current_promotions(session)}
+
+
 def missing_proof(settings: Settings) -> dict[str, Any]:
     """The figures that a promotion to `canary` or `live` lacks: there are no certificates yet."""
     return {
@@ -73,12 +78,12 @@ def promote_cluster(database: Database, settings: Settings, cluster_id: str, wis
         Unprocessable: the server does not have the model.
         DatabaseDown: nothing was changed.
     """
-    share = _check(wish, settings)
     with database.read() as session:
         try:
-            get_cluster(session, cluster_id)
+            check_cluster(session, cluster_id)
         except NotFound as error:
             raise NoSuchThing(str(error)) from error
+        share = _check(wish, settings)
         slm, adapter = _server_and_adapter(session, settings, wish)
     served = VllmServer(slm, settings.slm_url[slm], settings.slm_api_key).ensure_served(wish.model, adapter)
     with database.write() as session:

@@ -18,7 +18,7 @@ import structlog
 
 from proxy.logs import OncePerMinute
 from proxy.metrics import Metrics
-from proxy.promotions import promotion_of
+from proxy.promotions import in_force
 from router.encoder import TransformerEncoder
 from router.engine import Router
 from router.promotion import Promotion
@@ -26,7 +26,7 @@ from router.snapshot import Snapshot
 from storage.artifacts import ArtifactStore
 from storage.database import Database
 from storage.errors import ArtifactCorrupt, ArtifactMissing, DatabaseDown, StorageError
-from storage.repositories.promotions import current_promotions
+from storage.privacy import FILE_MODE
 from storage.repositories.state import active_snapshot_id, serving_version
 
 POLL_SECONDS = 1.0
@@ -111,10 +111,7 @@ class Serving:
                 version = serving_version(session)
                 if version == self._in_force.version and (self._is_whole() or time.monotonic() < self._retry_at):
                     return
-                found = [promotion_of(row) for row in current_promotions(session)]
-                newest = InForce(
-                    version, active_snapshot_id(session), {promotion.cluster_id: promotion for promotion in found}
-                )
+                newest = InForce(version, active_snapshot_id(session), in_force(session))
             self._apply(newest)
             self._write_cache(newest)
 
@@ -192,7 +189,8 @@ class Serving:
         """Replace the file whole; every worker writes the same, so the last one wins harmlessly."""
         draft = self._cache.with_name(f"{self._cache.name}.{os.getpid()}")
         try:
-            draft.write_bytes(msgspec.json.encode(newest))
+            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE), "wb") as file:
+                file.write(msgspec.json.encode(newest))
             draft.replace(self._cache)
         except OSError as error:
             if self._log_now("cache"):

@@ -88,13 +88,15 @@ def run_shipper(settings: Settings) -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     database = Database(settings.database)
-    account = Account(Metrics(), database, settings)
+    metrics = Metrics()
+    account = Account(metrics, database, settings)
     shipper = Shipper(
         settings.spool_dir,
         database,
         Cipher.open(settings.data_dir),
         read_facts=ledger_for(settings).read_facts,
         on_shipped=account.add,
+        on_set_aside=metrics.count_quarantined_calls,
     )
     threading.Thread(target=_keep_house, args=(settings, database, account, stop), name="house", daemon=True).start()
     shipper.run(stop)

@@ -140,7 +140,7 @@ def fresh_metrics_dir(data_dir: Path) -> Path:
         if old.name == str(os.getpid()) or not _is_alive(old.name):
             shutil.rmtree(old, ignore_errors=True)
     directory = root / str(os.getpid())
-    directory.mkdir()
+    directory.mkdir(mode=0o700)
     return directory
 
 

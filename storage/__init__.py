@@ -11,9 +11,10 @@ A logged call walks through these rooms, in this order:
     bodies.py      bodies taken apart at their messages, so that each is stored once
     models.py      tables; migrations/ brings an older database up to them
     database.py    engines; read and write sessions are different types
-    repositories/  every query; retention.py among them deletes what is too old or to be forgotten
+    repositories/  every query; retention.py among them deletes what is too old, forgetting.py what somebody asks to
 
-Beside the log: `artifacts.py` keeps immutable, checksummed directories (snapshots, adapters).
+Beside the log: `artifacts.py` keeps immutable, checksummed, encrypted directories (snapshots, adapters),
+and `privacy.py` keeps other users out.
 
 Nothing here knows HTTP, OpenAI's wire formats or what a task is.
 """

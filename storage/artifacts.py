@@ -1,7 +1,8 @@
 """Immutable, checksummed directories: snapshots, and later adapters.
 
 An artifact is written under a temporary name, synced and renamed, so it is there whole or not at all, whatever dies.
-Its manifest holds the SHA-256 of every file; reading verifies them.
+Its manifest holds the SHA-256 of every file as it lies there; reading verifies them. Files are encrypted, each for its
+place: a snapshot says what prompts say. Names, kind and metadata are not.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from storage.cipher import Cipher, Undecipherable
 from storage.errors import ArtifactCorrupt, ArtifactMissing
 
 MANIFEST = "manifest.json"
@@ -41,8 +43,9 @@ class Artifact:
 class ArtifactStore:
     """Artifacts below one directory."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, cipher: Cipher) -> None:
         self._root = root
+        self._cipher = cipher
 
     def put(
         self, kind: str, files: Mapping[str, bytes], metadata: Mapping[str, Any], artifact_id: str | None = None
@@ -58,15 +61,15 @@ class ArtifactStore:
         """
         artifact_id = artifact_id or f"{kind}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
         draft = self._root / f".{artifact_id}.{secrets.token_hex(4)}"
-        draft.mkdir(parents=True)
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        draft.mkdir(mode=0o700)
         try:
+            checksums = {}
             for name, content in files.items():
-                _write_durably(draft / name, content)
-            manifest = {
-                "kind": kind,
-                "metadata": dict(metadata),
-                "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
-            }
+                sealed = self._cipher.encrypt(content, _place(artifact_id, name))
+                _write_durably(draft / name, sealed)
+                checksums[name] = hashlib.sha256(sealed).hexdigest()
+            manifest = {"kind": kind, "metadata": dict(metadata), "sha256": checksums}
             _write_durably(draft / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True).encode())
             _sync_directory(draft)
             draft.rename(self._root / artifact_id)
@@ -81,7 +84,7 @@ class ArtifactStore:
 
         Raises:
             ArtifactMissing: there is none of that id.
-            ArtifactCorrupt: a file is missing or differs from its checksum.
+            ArtifactCorrupt: a file is missing, differs from its checksum, or was encrypted with another key.
         """
         path = self._root / artifact_id
         if "/" in artifact_id or not path.is_dir():
@@ -90,16 +93,24 @@ class ArtifactStore:
             manifest = json.loads((path / MANIFEST).read_text())
             files: dict[str, bytes] = {}
             for name, checksum in manifest["sha256"].items():
-                files[name] = (path / Path(name).name).read_bytes()
-                if hashlib.sha256(files[name]).hexdigest() != checksum:
+                sealed = (path / Path(name).name).read_bytes()
+                if hashlib.sha256(sealed).hexdigest() != checksum:
                     raise ArtifactCorrupt(f"{artifact_id}: {name} does not have the checksum in its manifest")
+                files[name] = self._cipher.decrypt(sealed, _place(artifact_id, name))
             return Artifact(artifact_id, manifest["kind"], path, files, manifest["metadata"])
+        except Undecipherable as error:
+            raise ArtifactCorrupt(f"{artifact_id}: {name}: {error}") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArtifactCorrupt(f"{artifact_id}: can't be read: {error}") from error
 
 
+def _place(artifact_id: str, name: str) -> bytes:
+    """What a file is encrypted for, so that none can be put in the place of another."""
+    return f"artifact:{artifact_id}/{name}".encode()
+
+
 def _write_durably(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

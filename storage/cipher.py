@@ -61,7 +61,7 @@ class Cipher:
         """
         path = data_dir / KEY_FILE
         try:
-            data_dir.mkdir(parents=True, exist_ok=True)
+            data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
             key = _read(path)
             if key is None:
                 traces = _encrypted_data(data_dir)
@@ -169,7 +169,7 @@ def _create(path: Path) -> bytes:
 
 def _encrypted_data(data_dir: Path) -> str | None:
     """Name one thing in the data directory that only the key could have made."""
-    for pattern in ("*.db", "spool/*.seg", "spool/quarantine/*.seg"):
+    for pattern in ("*.db", "spool/*.seg", "spool/quarantine/*.seg", "artifacts/*/*"):
         for path in data_dir.glob(pattern):
             if path.stat().st_size:
                 return str(path.relative_to(data_dir))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from storage.errors import DatabaseDown, RowRefused
+from storage.privacy import create_private
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 5.0
@@ -48,6 +49,12 @@ class Database:
             return create_engine(self.url, pool_pre_ping=True, connect_args=arguments)
         # No pool: a connection to a file that was deleted would go on writing into nowhere.
         engine = create_engine(self.url, poolclass=NullPool, connect_args={"timeout": BUSY_SECONDS})
+
+        @event.listens_for(engine, "do_connect")
+        def _create(_: Any, __: Any, arguments: Sequence[str], ___: Any) -> None:
+            if arguments[0] != ":memory:":
+                with suppress(OSError):  # the driver says what is wrong
+                    create_private(Path(arguments[0]))
 
         @event.listens_for(engine, "connect")
         def _prepare(connection: Any, _: Any) -> None:

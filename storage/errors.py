@@ -5,7 +5,7 @@ StorageError
 ├── DatabaseDown       the database can't be reached, is locked or read-only; what was to be written stays in the spool
 ├── RowRefused         the database is there and will never take this row: a value that its type can't hold
 ├── KeyFileUnusable    the key file is missing while data exists, unreadable, or of the wrong size
-├── ArtifactCorrupt    a file of an artifact does not have the checksum in its manifest
+├── ArtifactCorrupt    a file of an artifact does not have the checksum in its manifest, or is of another key
 ├── ArtifactMissing    no artifact of that id
 └── NotFound           no such row
 """

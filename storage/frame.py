@@ -70,10 +70,12 @@ class Damage:
     Attributes:
         torn_bytes: at the end of the segment: a record that was being written when its process or machine died.
         corrupt_bytes: anywhere else.
+        corrupt_places: how many such places there are; at least one record was at each.
     """
 
     torn_bytes: int = 0
     corrupt_bytes: int = 0
+    corrupt_places: int = 0
 
 
 def scan(data: bytes, cipher: Cipher, damage: Damage) -> Iterator[bytes]:
@@ -101,6 +103,7 @@ def scan(data: bytes, cipher: Cipher, damage: Damage) -> Iterator[bytes]:
             offset += 1
             continue
         damage.corrupt_bytes += offset - gap
+        damage.corrupt_places += offset > gap
         offset = gap = offset + HEADER_BYTES + len(plain) + TAG_BYTES
         yield plain
     damage.torn_bytes += len(data) - gap

@@ -26,20 +26,24 @@ class Text(TypeDecorator[str]):
 
 
 class Moment(TypeDecorator[datetime]):
-    """A point in time, in UTC wherever it is kept: SQLite forgets the zone."""
+    """A point in time, in UTC wherever it is kept: SQLite forgets the zone. One without a zone is meant in UTC."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """To UTC."""
-        return None if value is None else value.astimezone(UTC)
+        return _utc(value)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """From UTC."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        return _utc(value)
+
+
+def _utc(value: datetime | None) -> datetime | None:
+    if value is None:
+        return None
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class Base(DeclarativeBase):
@@ -149,7 +153,10 @@ class SnapshotRow(Base):
 
 
 class ClusterRow(Base):
-    """A discovered task, as the active snapshot has it; the id lives on over snapshots."""
+    """A discovered task, as the active snapshot has it; the id lives on over snapshots.
+
+    `label`, `contract` and `skeleton` quote prompts and answers: they are encrypted, by `repositories/clusters.py`.
+    """
 
     __tablename__ = "clusters"
 

@@ -7,6 +7,7 @@ that came in three events is found as well. This is not the masking for training
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import defaultdict
@@ -40,7 +41,10 @@ _LINE_END = re.compile(r"(\r\n|\n|\r)")
 _PIECES = frozenset(
     {"content", "reasoning_content", "reasoning", "refusal", "text", "arguments", "delta", "partial_json"}
 )
-_IDENTITIES = ("type", "index", "item_id", "output_index", "content_index", "summary_index")
+_IDENTITIES = ("index", "item_id", "output_index", "content_index", "summary_index")
+
+#: The line that a piece is on, the object that holds it, its field there.
+_Piece = tuple[int, dict[str, Any], str]
 
 
 def redact(body: bytes) -> bytes:
@@ -53,13 +57,21 @@ def redact(body: bytes) -> bytes:
         text, encoding = body.decode(), "utf-8"
     except UnicodeDecodeError:
         text, encoding = body.decode("latin-1"), "latin-1"
-    return (_stream(text) if _STREAM.match(text) else _clear(text)).encode(encoding)
+    try:
+        cleared = _stream(text) if _STREAM.match(text) else _clear(text)
+    except RecursionError:  # nested deeper than anything that has a meaning
+        cleared = _clear_text(text)
+    return cleared.encode(encoding)
 
 
 def _clear(text: str) -> str:
     """JSON by its strings and numbers, other text as a whole."""
     if _is_json(text):
         return _TOKEN.sub(_clear_token, text)
+    return _clear_text(text)
+
+
+def _clear_text(text: str) -> str:
     for pattern, instead in _PATTERNS:
         text = pattern.sub(instead, text)
     return text
@@ -89,14 +101,14 @@ def _stream(text: str) -> str:
     """Server-sent events. Where the pieces of a text hold something together, the first gets it all, cleared."""
     lines = _LINE_END.split(text)  # lines at even places, what ended them at odd ones
     events: dict[int, dict[str, Any]] = {}
-    texts: dict[tuple[Any, ...], list[tuple[int, dict[str, Any], str]]] = defaultdict(list)
+    texts: dict[tuple[Any, ...], list[_Piece]] = defaultdict(list)
     for at in range(0, len(lines), 2):
         if (event := _read_event(lines[at])) is not None:
             events[at] = event
             for identity, holder, field in _pieces(event, ()):
                 texts[identity].append((at, holder, field))
     changed = set()
-    for pieces in texts.values():
+    for pieces in itertools.chain.from_iterable(map(_apart, texts.values())):
         said = "".join(holder[field] for _, holder, field in pieces)
         cleared = _clear(said)
         if cleared != said:
@@ -105,24 +117,60 @@ def _stream(text: str) -> str:
                 changed.add(at)
     for at in range(0, len(lines), 2):
         name, colon, value = lines[at].partition(":")
-        lines[at] = name + colon + (" " + json.dumps(events[at]) if at in changed else _clear(value))
+        event = events.get(at)
+        if event is None:
+            lines[at] = name + colon + _clear(value)
+        elif (cleared_event := _clear_around(event)) != event or at in changed:
+            lines[at] = f"data: {json.dumps(cleared_event)}"
     return "".join(lines)
+
+
+def _clear_around(value: Any, field: str = "") -> Any:
+    """An event, all cleared but the pieces of longer texts: those have been judged, and alone say something else."""
+    match value:
+        case dict():
+            return {_clear(name): _clear_around(inner, name) for name, inner in value.items()}
+        case list():
+            return [_clear_around(inner) for inner in value]
+        case str() if field in _PIECES:
+            return value
+    return json.loads(_TOKEN.sub(_clear_token, json.dumps(value)))
+
+
+def _apart(pieces: list[_Piece]) -> list[list[_Piece]]:
+    """The pieces of one text. Some servers give whole tool calls without an index: then each piece is a text."""
+    whole = all(_is_json(holder[field]) for _, holder, field in pieces if holder[field])
+    return [[piece] for piece in pieces] if whole else [pieces]
 
 
 def _read_event(line: str) -> dict[str, Any] | None:
     if not line.startswith("data:"):
         return None
     try:
-        event = json.loads(line.removeprefix("data:"))
+        event = json.loads(line.removeprefix("data:"), object_pairs_hook=_unambiguous)
     except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) else None
 
 
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; what a repeated key says would be lost in it, and kept in the line.
+
+    Raises:
+        ValueError: a key is repeated.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is repeated")
+    return found
+
+
 def _pieces(value: Any, identity: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], dict[str, Any], str]]:
     """The pieces of texts in an event: (which text, the object that holds it, its field there)."""
     if isinstance(value, dict):
-        identity += tuple(repr(value.get(name)) for name in _IDENTITIES)
+        # What kind of event it is tells texts apart; a tool call names its type in its first piece only.
+        names = _IDENTITIES if identity else ("type", *_IDENTITIES)
+        identity += tuple(repr(value.get(name)) for name in names)
         for field, inner in value.items():
             if isinstance(inner, str) and field in _PIECES:
                 yield (*identity, field), value, field

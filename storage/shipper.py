@@ -1,7 +1,9 @@
 """Segments → database. Nothing is deleted before the commit, and the call id makes repetition harmless.
 
 A segment is taken when its writer has let go of it (put aside, ended or killed: the lock says so). Whatever the
-database answers, the segment stays until it was taken; what can never be taken is set aside in `quarantine/`.
+database answers, the segment stays until it was taken. What can never be taken is set aside in `quarantine/`: the calls
+that the database refuses, in a segment of their own, and damaged segments. Moved back into the spool, they are tried
+again.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from storage.frame import Damage
 from storage.ids import format_call_id
 from storage.records import CallFacts, CallRecord
 from storage.repositories.calls import insert_calls
-from storage.spool import decode_segment, segments
+from storage.spool import decode_segment, segments, write_segment
 
 log = structlog.get_logger()
 
@@ -45,17 +47,20 @@ class Shipper:
         *,
         read_facts: Callable[[CallRecord], CallFacts],
         on_shipped: Callable[[Shipped], None],
+        on_set_aside: Callable[[int], None] = lambda calls: None,
     ) -> None:
         """
         Args:
             read_facts: leaves out what it can't read; a call that it raises on is shipped without facts.
             on_shipped: gets the calls that are new in the database, after the commit.
+            on_set_aside: gets the number of calls that went into quarantine; a damaged place counts as one.
         """
         self._spool_dir = spool_dir
         self._database = database
         self._cipher = cipher
         self._read_facts = read_facts
         self._on_shipped = on_shipped
+        self._on_set_aside = on_set_aside
         self._schema_ready = False
 
     def ship_once(self) -> int:
@@ -108,18 +113,19 @@ class Shipper:
             records = list(decode_segment(data, self._cipher, damage))
             if damage.torn_bytes or damage.corrupt_bytes:
                 log.warning("segment.damaged", path=path.name, torn=damage.torn_bytes, corrupt=damage.corrupt_bytes)
-            new = refused = 0
+            new = 0
+            refused: list[CallRecord] = []
             for start in range(0, len(records), BATCH):
-                shipped = self._ship_batch(records[start : start + BATCH])
-                new, refused = new + shipped[0], refused + shipped[1]
+                new += self._ship_batch(records[start : start + BATCH], refused)
             if damage.corrupt_bytes or refused:
-                self._set_aside(path)
+                self._set_aside(path, refused, whole=damage.corrupt_bytes > 0)
+                self._on_set_aside(damage.corrupt_places + len(refused))
             else:
                 path.unlink(missing_ok=True)
             return new
 
-    def _ship_batch(self, records: list[CallRecord]) -> tuple[int, int]:
-        """(calls that were new, calls that the database refuses)."""
+    def _ship_batch(self, records: list[CallRecord], refused: list[CallRecord]) -> int:
+        """How many calls were new; those that the database refuses join `refused`."""
         calls = [(record, self._facts(record)) for record in records]
         if not self._schema_ready:
             self._database.upgrade()
@@ -130,14 +136,14 @@ class Shipper:
         except RowRefused as error:
             if len(records) > 1:  # find it, and let its neighbours pass
                 half = len(records) // 2
-                left, right = self._ship_batch(records[:half]), self._ship_batch(records[half:])
-                return left[0] + right[0], left[1] + right[1]
+                return self._ship_batch(records[:half], refused) + self._ship_batch(records[half:], refused)
             log.error("call.refused", call=format_call_id(records[0].call_id), error=str(error))
-            return 0, 1
+            refused += records
+            return 0
         fresh = [call for call, is_new in zip(calls, new, strict=True) if is_new]
         if fresh:
             self._tell(fresh)
-        return len(fresh), 0
+        return len(fresh)
 
     def _facts(self, record: CallRecord) -> CallFacts:
         try:
@@ -152,11 +158,15 @@ class Shipper:
         except Exception:  # they are in the database: what is behind them must get there too
             log.exception("calls.not_counted", calls=len(fresh))
 
-    def _set_aside(self, path: Path) -> None:
-        """Keep a segment for a person to look at; what could be read and taken of it is in the database."""
+    def _set_aside(self, path: Path, refused: list[CallRecord], *, whole: bool) -> None:
+        """Keep what was not taken for a person to look at: the refused calls, or the whole of a damaged segment."""
         quarantine = self._spool_dir / QUARANTINE
         quarantine.mkdir(exist_ok=True, mode=0o700)
-        path.rename(quarantine / path.name)
+        if whole:
+            path.rename(quarantine / path.name)
+        else:
+            write_segment(quarantine / path.name, self._cipher, refused)
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -197,7 +197,7 @@ class _Segment:
         """Copy the deleted file, which lives for as long as it is open, to its old name."""
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         draft = self.path.with_name("." + self.path.stem)
-        with draft.open("wb") as copy:
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as copy:
             offset = 0
             while piece := os.pread(self._file, _COPY_BYTES, offset):
                 copy.write(piece)
@@ -220,6 +220,23 @@ def decode_segment(data: bytes, cipher: Cipher, damage: Damage) -> Iterator[Call
             yield decoder.decode(plain)
         except msgspec.DecodeError:
             damage.corrupt_bytes += len(plain)
+            damage.corrupt_places += 1
+
+
+def write_segment(path: Path, cipher: Cipher, records: Sequence[CallRecord]) -> None:
+    """Make a whole segment at once, in the place of an older one of that name.
+
+    Raises:
+        OSError
+    """
+    sealer = Sealer(cipher, secrets.token_bytes(SALT_BYTES))
+    draft = path.with_name("." + path.stem)
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        for record in records:
+            file.write(sealer.seal(msgspec.msgpack.encode(record)))
+        file.flush()
+        os.fsync(file.fileno())
+    draft.rename(path)
 
 
 def read_segment(path: Path, cipher: Cipher) -> Iterator[CallRecord]:

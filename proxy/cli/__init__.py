@@ -11,14 +11,26 @@ import sys
 
 def main() -> None:
     """The entry point."""
+    from typer import Abort, TyperException
+
     from proxy.cli.main import app
     from proxy.errors import UnderstudyError
     from storage.errors import StorageError
 
     try:
-        app()
+        sys.exit(app(prog_name="understudy", standalone_mode=False))
     except BrokenPipeError:
         sys.exit(0)
+    except TyperException as error:
+        said = error.format_message()
+        if said.startswith("Usage:"):  # nothing was asked for: the help
+            sys.stderr.write(f"{said}\n")
+        else:
+            sys.stderr.write(f"understudy: {said.rstrip('.')}; --help explains\n")
+        sys.exit(2)
+    except Abort:
+        sys.stderr.write("understudy: aborted\n")
+        sys.exit(1)
     except (UnderstudyError, StorageError, OSError) as error:
         sys.stderr.write(f"understudy: {error}\n")
         sys.exit(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.cli.terminal import console, open_log
+from proxy.cli.terminal import console, open_log, progress
 from proxy.settings import load_settings
 
 
@@ -18,7 +18,7 @@ def purge() -> None:
 
     settings = load_settings()
     database, _ = open_log(settings)
-    with console.status("deleting"):
+    with progress("deleting"):
         while purge_once(database, settings.retention_days):
             pass
     console.print(f"calls older than {settings.retention_days} days are deleted")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from proxy.cli.terminal import console, open_log
+from proxy.cli.terminal import console, open_log, progress
 from proxy.settings import load_settings
 
 if TYPE_CHECKING:
@@ -49,12 +49,13 @@ def import_log(
         """All in one transaction, so that a failure leaves nothing behind."""
         nonlocal read
         new, rest = 0, iter(records)
-        with database.write() as session, console.status("importing") as status:
+        with database.write() as session:
             while batch := list(islice(rest, BATCH)):
                 new += sum(insert_calls(session, cipher, [(record, ledger.read_facts(record)) for record in batch]))
                 read += len(batch)
-                status.update(f"importing: {read} calls")
+                tell(f"importing: {read} calls")
         return new
 
-    new = import_calls(file, format.value, sink)
+    with progress("reading") as tell:
+        new = import_calls(file, format.value, sink, tell)
     console.print(f"{new} calls imported, {read - new} were there already")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.cli.terminal import console, open_log
+from proxy.cli.terminal import console, open_log, progress
 from proxy.settings import load_settings
 
 
@@ -13,9 +13,9 @@ def learn() -> None:
 
     settings = load_settings()
     database, cipher = open_log(settings)
-    artifacts = ArtifactStore(settings.artifacts_dir)
-    with console.status("reading the log") as status:
-        found = learn_from_log(database, cipher, artifacts, status.update, settings.encoder)
+    artifacts = ArtifactStore(settings.artifacts_dir, cipher)
+    with progress("reading the log") as tell:
+        found = learn_from_log(database, cipher, artifacts, tell, settings.encoder)
     console.print(
         f"{found.calls} calls, {found.clusters} tasks, {found.unassigned} calls in none; "
         f"snapshot {found.snapshot_id} is in force",

@@ -11,6 +11,7 @@ import typer
 
 from proxy.cli.terminal import console
 from proxy.errors import BadRequest, UnderstudyError
+from proxy.replay.faults import Fault
 
 
 def replay(
@@ -19,12 +20,24 @@ def replay(
     upstream_only: Annotated[bool, typer.Option(help="Serve the recorded answers as an upstream instead.")] = False,
     port: Annotated[int, typer.Option(min=0, max=65535, help="With --upstream-only.")] = 8001,
     latency: Annotated[float, typer.Option(min=0, help="With --upstream-only: seconds before an answer.")] = 0.0,
+    token_latency: Annotated[
+        float, typer.Option(min=0, help="With --upstream-only: seconds between the events of a stream.")
+    ] = 0.0,
+    fault: Annotated[
+        Fault | None, typer.Option(help="With --upstream-only: what goes wrong; stalls are among it.")
+    ] = None,
+    fault_every: Annotated[int, typer.Option(min=1, help="With --fault: only in every Nth answer.")] = 1,
+    stall: Annotated[
+        float, typer.Option(min=0, help="With --fault stall or stall-body: for how many seconds.")
+    ] = 600.0,
     limit: Annotated[int | None, typer.Option(min=1, help="Send only so many calls.")] = None,
     api_key: Annotated[str, typer.Option(help="Sent as the client's key.")] = "replay",
 ) -> None:
-    """Send recorded calls to a proxy with the official client.
+    """Send recorded calls to a proxy with the official client, or play the LLM that answered them, faults included.
 
-    Example: understudy replay calls.jsonl --base-url http://127.0.0.1:8000/v1
+    Examples: understudy replay calls.jsonl --base-url http://127.0.0.1:8000/v1
+
+    understudy replay calls.jsonl --upstream-only --latency 0.5 --fault stall-body --fault-every 10
     """
     from proxy.replay.client import replay as send
     from proxy.replay.recordings import read_recordings
@@ -32,9 +45,20 @@ def replay(
 
     if base_url is None and not upstream_only:
         raise BadRequest("where to? give --base-url http://host:port/v1, or --upstream-only")
+    if base_url is not None and (upstream_only or latency or token_latency or fault):
+        raise BadRequest("--base-url sends calls, --upstream-only and its options answer them: give one or the other")
     recordings = list(islice(read_recordings(file), limit))
+    if not recordings:
+        raise BadRequest(f"{file}: there is no recorded call in it")
     if base_url is None:
-        upstream = ReplayUpstream(recordings, latency_seconds=latency)
+        upstream = ReplayUpstream(
+            recordings,
+            latency_seconds=latency,
+            token_seconds=token_latency,
+            fault=fault,
+            fault_every=fault_every,
+            stall_seconds=stall,
+        )
 
         def announce(url: str) -> None:
             console.print(f"{len(recordings)} recorded answers are served at {url}")

@@ -14,14 +14,14 @@ from proxy.cli.terminal import Json, console, open_log
 from proxy.settings import load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from storage.models import ClusterRow
     from storage.repositories.calls import Totals
+    from storage.repositories.clusters import StoredCluster
 
 
-#: Tasks in the table unless all are asked for.
-ROWS = 25
+#: Tasks in the table unless all are asked for: with what stands around them, a screen of 25 lines.
+ROWS = 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,8 @@ class Task:
 
     Attributes:
         cluster: None for the calls in no task.
-        cost_usd: of the calls whose model has a known price; `unpriced_calls` counts the others.
+        cost_usd: of the calls whose cost is known. None where no call's is, and so is the share.
+        unpriced_calls: answered by a model without a known price.
     """
 
     cluster: str | None
@@ -40,8 +41,8 @@ class Task:
     share: float
     tokens: int
     tokens_share: float
-    cost_usd: float
-    cost_share: float
+    cost_usd: float | None
+    cost_share: float | None
     unpriced_calls: int
     slm_calls: int
 
@@ -54,16 +55,16 @@ def report(
     from storage.repositories.calls import totals
     from storage.repositories.clusters import list_clusters
 
-    database, _ = open_log(load_settings())
+    database, cipher = open_log(load_settings())
     with database.read() as session:
-        clusters = {row.cluster_id: row for row in list_clusters(session)}
+        clusters = {row.cluster_id: row for row in list_clusters(session, cipher)}
         sums = totals(session)
     tasks = tasks_of(sums, clusters)
     if as_json:
         whole = {
             "calls": sum(task.calls for task in tasks),
             "tokens": sum(task.tokens for task in tasks),
-            "cost_usd": sum(task.cost_usd for task in tasks),
+            "cost_usd": _sum(task.cost_usd for task in tasks),
             "unpriced_calls": sum(task.unpriced_calls for task in tasks),
         }
         sys.stdout.write(json.dumps(whole | {"tasks": [asdict(task) for task in tasks]}, indent=1) + "\n")
@@ -73,7 +74,7 @@ def report(
         console.print("the log is empty; send calls through the proxy, or `understudy import` past ones")
 
 
-def tasks_of(sums: Sequence[Totals], clusters: Mapping[str, ClusterRow]) -> list[Task]:
+def tasks_of(sums: Sequence[Totals], clusters: Mapping[str, StoredCluster]) -> list[Task]:
     """Sums per cluster as lines of the report; calls of clusters that are no longer there count as in no task."""
     calls = sum(total.calls for total in sums)
     tokens = sum(total.input_tokens + total.output_tokens for total in sums)
@@ -91,8 +92,8 @@ def tasks_of(sums: Sequence[Totals], clusters: Mapping[str, ClusterRow]) -> list
                 share=total.calls / calls if calls else 0.0,
                 tokens=own_tokens,
                 tokens_share=own_tokens / tokens if tokens else 0.0,
-                cost_usd=total.cost_usd,
-                cost_share=total.cost_usd / cost if cost else 0.0,
+                cost_usd=total.cost_usd if total.priced else None,
+                cost_share=(total.cost_usd / cost if cost else 0.0) if total.priced else None,
                 unpriced_calls=total.unpriced,
                 slm_calls=total.slm_calls,
             )
@@ -101,35 +102,66 @@ def tasks_of(sums: Sequence[Totals], clusters: Mapping[str, ClusterRow]) -> list
 
 
 def _print(tasks: Sequence[Task], rows: int | None) -> None:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("task", overflow="ellipsis", no_wrap=True, max_width=32)
-    table.add_column("id", no_wrap=True, min_width=12)
-    for name in ("calls", "share", "tokens", "USD"):
-        table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
+    """A table of 80 columns. Each share stands beside what it is a share of."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    left = console.width - sum(width + 1 for _, width in _COLUMNS) - 1
+    table.add_column("task", overflow="ellipsis", no_wrap=True, max_width=min(max(left, 8), 32))
+    for name, width in _COLUMNS:
+        figures = name not in ("id", "contract")
+        table.add_column(name, justify="right" if figures else "left", no_wrap=True, width=width)
     shown, rest = tasks[:rows], tasks[rows:] if rows else []
     for task in shown:
-        _add_row(table, task.label, task.cluster or "", [task])
+        _add_row(table, task.label, task.cluster or "", task.contract or "", [task])
     if rest:
-        _add_row(table, f"{len(rest)} more: --all", "", rest)
-    _add_row(table, "the whole log", "", tasks)
+        _add_row(table, f"{len(rest)} more: --all", "", "", rest)
+    _add_row(table, "the whole log", "", "", tasks)
     console.print(table)
-    in_tasks = sum(task.share for task in tasks if task.contract)
-    cost_in_tasks = sum(task.cost_share for task in tasks if task.contract)
-    console.print(f"in tasks: {in_tasks:.1%} of the calls, {cost_in_tasks:.1%} of the cost")
+    in_tasks = [task for task in tasks if task.contract]
+    line = f"in tasks: {sum(task.share for task in in_tasks):.1%} of the calls"
+    line += f", {sum(task.tokens_share for task in in_tasks):.1%} of the tokens"
+    cost_share = _sum(task.cost_share for task in in_tasks)
+    console.print(line + ("" if cost_share is None else f", {cost_share:.1%} of the cost"))
     if any(task.unpriced_calls for task in tasks):
         console.print("? some calls name a model without a known price; they are not in the cost")
 
 
-def _add_row(table: Table, label: str, cluster: str, tasks: Sequence[Task]) -> None:
+#: All but the label, which gets what is left of the line.
+_COLUMNS = [
+    ("id", 12), ("contract", 9), ("calls", 6), ("%", 5), ("tokens", 6), ("%", 5), ("USD", 9), ("%", 5),
+]  # fmt: skip
+
+
+def _add_row(table: Table, label: str, cluster: str, contract: str, tasks: Sequence[Task]) -> None:
     """One line for one task, or for the sum of many."""
+    usd, usd_share = _sum(task.cost_usd for task in tasks), _sum(task.cost_share for task in tasks)
+    unpriced = "?" if any(task.unpriced_calls for task in tasks) else ""
     table.add_row(
         label,
         cluster,
-        f"{sum(task.calls for task in tasks):,}",
-        f"{sum(task.share for task in tasks):.1%}",
+        contract,
+        _compact(sum(task.calls for task in tasks)),
+        _percent(sum(task.share for task in tasks)),
         _compact(sum(task.tokens for task in tasks)),
-        f"{sum(task.cost_usd for task in tasks):,.2f}" + ("?" if any(task.unpriced_calls for task in tasks) else ""),
+        _percent(sum(task.tokens_share for task in tasks)),
+        unpriced if usd is None else _dollars(usd) + unpriced,
+        "" if usd_share is None else _percent(usd_share),
     )
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    """The sum of what is known; None where nothing is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _percent(share: float) -> str:
+    """0.1234 → 12.3."""
+    return f"{100 * share:.1f}"
+
+
+def _dollars(usd: float) -> str:
+    """12345.678 → 12.3k; 1234.567 → 1,234.57; 0.00421 → 0.0042."""
+    return _compact(int(usd)) if usd >= 10_000 else f"{usd:,.2f}" if usd >= 1 else f"{usd:.4f}"
 
 
 def _compact(number: int) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from proxy.cli.terminal import console
+from proxy.cli.terminal import console, open_data_dir
 from proxy.settings import load_settings
 
 
@@ -19,13 +19,10 @@ def serve(
     """Serve: relay calls, log them, divert promoted tasks. Example: understudy serve --port 8000 --workers 4"""
     from proxy.auth import admin_token
     from proxy.logs import configure_logs
-    from proxy.supervisor import prepare_data_dir
     from proxy.supervisor import serve as run
-    from storage.cipher import Cipher
 
     settings = load_settings()
-    prepare_data_dir(settings.data_dir)
-    Cipher.open(settings.data_dir)
+    open_data_dir(settings)
     token, fresh = admin_token(settings)
     configure_logs()
 

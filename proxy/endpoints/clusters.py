@@ -18,11 +18,12 @@ from proxy.endpoints.schemas import (
     PromotionShown,
     Shares,
 )
-from proxy.promotions import missing_proof
+from proxy.promotions import in_force, missing_proof
 from router.promotion import Promotion
-from storage.models import ClusterRow, ModelRow
+from storage.models import ModelRow
 from storage.repositories import clusters, promotions, registry
 from storage.repositories.calls import Totals, totals
+from storage.repositories.clusters import StoredCluster
 
 router = APIRouter()
 
@@ -31,29 +32,26 @@ router = APIRouter()
 def list_clusters(state: InState, caller: Viewer) -> ListOf[Cluster]:
     """The tasks of the snapshot in force, largest first."""
     with state.database.read() as session:
-        rows = clusters.list_clusters(session)
+        rows = clusters.list_clusters(session, state.cipher)
         sums = totals(session)
         models = registry.list_models(session)
+        current = in_force(session)
     whole = Whole.of(sums)
     own = {total.key: total for total in sums}
-    return ListOf(
-        data=[
-            show(row, own.get(row.cluster_id), whole, state.serving.promotions.get(row.cluster_id), models)
-            for row in rows
-        ]
-    )
+    return ListOf(data=[show(row, own.get(row.cluster_id), whole, current.get(row.cluster_id), models) for row in rows])
 
 
 @router.get("/clusters/{cluster_id}")
 def get_cluster(cluster_id: str, state: InState, caller: Viewer) -> ClusterDetails:
     """One task: its skeleton, examples, candidates, and all its promotions."""
     with state.database.read() as session:
-        row = clusters.get_cluster(session, cluster_id)
+        row = clusters.get_cluster(session, state.cipher, cluster_id)
         sums = totals(session)
         past = promotions.history(session, cluster_id)
         models = registry.list_models(session)
+        current = in_force(session).get(cluster_id)
     own = next((total for total in sums if total.key == cluster_id), None)
-    shown = show(row, own, Whole.of(sums), state.serving.promotions.get(cluster_id), models)
+    shown = show(row, own, Whole.of(sums), current, models)
     return ClusterDetails(
         **dict(shown),
         skeleton=row.skeleton,
@@ -84,7 +82,7 @@ class Whole:
 
 
 def show(
-    row: ClusterRow, own: Totals | None, whole: Whole, current: Promotion | None, models: Sequence[ModelRow]
+    row: StoredCluster, own: Totals | None, whole: Whole, current: Promotion | None, models: Sequence[ModelRow]
 ) -> Cluster:
     """A cluster as the API gives it.
 

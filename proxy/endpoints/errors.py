@@ -8,6 +8,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from proxy.errors import NoSuchThing, ServiceUnavailable, UnderstudyError, error_body
+from storage.cipher import Undecipherable
 from storage.errors import DatabaseDown, NotFound
 
 _TYPES = {401: "authentication_error", 403: "permission_error"}
@@ -23,6 +24,10 @@ def shape_errors(app: FastAPI) -> None:
     @app.exception_handler(DatabaseDown)
     def _database(request: Request, error: DatabaseDown) -> Response:
         return _response(ServiceUnavailable(f"{error}; calls are served and logged all the same"))
+
+    @app.exception_handler(Undecipherable)
+    def _undecipherable(request: Request, error: Undecipherable) -> Response:
+        return _response(ServiceUnavailable(f"the log can't be read: {error}"))
 
     @app.exception_handler(NotFound)
     def _not_found(request: Request, error: NotFound) -> Response:

@@ -9,6 +9,7 @@ from html import escape
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
+from proxy.promotions import in_force
 from proxy.state import State
 from storage.errors import DatabaseDown
 from storage.repositories.calls import totals
@@ -36,8 +37,9 @@ def start(request: Request) -> Response:
         return HTMLResponse(text, 401, {"www-authenticate": 'Basic realm="Understudy admin token"', **_SAFE})
     try:
         with state.database.read() as session:
-            clusters = list_clusters(session)
+            clusters = list_clusters(session, state.cipher)
             sums = {total.key: total for total in totals(session)}
+            promotions = in_force(session)
     except DatabaseDown as error:
         text = _PAGE.format(summary=f"Calls are served; the database is down: {escape(str(error))}", table="")
         return HTMLResponse(text, 503, _SAFE)
@@ -46,7 +48,7 @@ def start(request: Request) -> Response:
     rows = []
     for cluster in clusters:
         total = sums.get(cluster.cluster_id)
-        promotion = state.serving.promotions.get(cluster.cluster_id)
+        promotion = promotions.get(cluster.cluster_id)
         stage = f"{promotion.stage.value} ({promotion.model})" if promotion else "LLM"
         rows.append(
             f"<tr><td>{escape(cluster.label)}<br><small>{escape(cluster.cluster_id)}</small><td>"

@@ -38,6 +38,7 @@ def import_calls(
     path: Path,
     format: str,  # noqa: A002 - the option's name
     sink: Callable[[Iterable[CallRecord]], int],
+    progress: Callable[[str], None] = lambda text: None,
 ) -> int:
     """Import a log, whole or not at all.
 
@@ -47,6 +48,7 @@ def import_calls(
         path: gzipped or not.
         format: a key of `FORMATS`.
         sink: stores records and says how many were new. Called once.
+        progress: told how far the first reading is.
 
     Returns:
         How many calls were new. Ids are made of the calls' own identity, so importing a file again adds none.
@@ -54,7 +56,11 @@ def import_calls(
     Raises:
         FileBroken: naming the file, the line and what is wrong with it; or there is no call in it.
     """
-    if not sum(1 for _ in read_calls(path, format)):
+    number = 0
+    for number, _ in enumerate(read_calls(path, format), 1):
+        if number % 1000 == 0:
+            progress(f"reading: {number} calls")
+    if not number:
         raise FileBroken(f"{path}: there is no answered call in it that the format {format} can read")
     return sink(read_calls(path, format))
 

@@ -77,6 +77,7 @@ class Rows:
                 yield dict(cells)
 
     def _json(self, file: IO[bytes]) -> Iterator[Row]:
+        first = True
         for number, line in enumerate(file, 1):
             line = line.removeprefix(_BOM) if number == 1 else line
             if not line.strip():
@@ -85,14 +86,33 @@ class Rows:
             try:
                 value = orjson.loads(line)
             except orjson.JSONDecodeError as error:
-                if number == 1 and (whole := _parsed(line + file.read())) is not None:
-                    yield from self._whole(whole)
+                if first:
+                    yield from self._whole(self._pretty(number, line, file.read(), error))
                     return
-                raise FileBroken(f"{self.path}, {self.where}: not JSON: {error}") from error
-            if number == 1 and not (isinstance(value, dict) and not _is_page(value)):
+                raise FileBroken(f"{self.path}, {self.where}: not JSON: {error.msg}, column {error.colno}") from error
+            if first and not (isinstance(value, dict) and not _is_page(value)):
                 yield from self._whole(value)
             else:
                 yield self._row(value)
+            first = False
+
+    def _pretty(self, number: int, line: bytes, rest: bytes, alone: orjson.JSONDecodeError) -> Any:
+        """One JSON value over many lines.
+
+        Args:
+            number: of its first line in the file.
+            alone: what is wrong with the first line, taken by itself.
+
+        Raises:
+            FileBroken: naming the line that is wrong: a later one, if the first only opens something.
+        """
+        try:
+            return orjson.loads(line + rest)
+        except orjson.JSONDecodeError as error:
+            opens = line.lstrip().startswith(b"[") or line.rstrip().endswith((b"{", b"[", b",", b":"))
+            wrong, at = (error, number - 1 + error.lineno) if opens else (alone, number)
+            self.where = f"line {at}"
+            raise FileBroken(f"{self.path}, {self.where}: not JSON: {wrong.msg}, column {wrong.colno}") from error
 
     def _whole(self, value: Any) -> Iterator[Row]:
         """The rows of a file that is one JSON value."""
@@ -116,13 +136,6 @@ def open_plain(path: Path) -> IO[bytes]:
     with path.open("rb") as file:
         zipped = file.read(2) == _GZIP
     return cast(IO[bytes], gzip.open(path)) if zipped else path.open("rb")
-
-
-def _parsed(text: bytes) -> Any:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return None
 
 
 def _is_page(value: Any) -> bool:

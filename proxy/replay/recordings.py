@@ -67,7 +67,7 @@ def read_recordings(path: Path) -> Iterator[Recording]:
         try:
             row = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            raise RecordingBroken(f"{path}, line {number}: not JSON: {error}") from error
+            raise RecordingBroken(f"{path}, line {number}: not JSON: {error.msg}, column {error.colno}") from error
         request = row.get("request") if isinstance(row, dict) else None
         if not isinstance(request, dict):
             raise RecordingBroken(f'{path}, line {number}: no "request" object')

@@ -1,15 +1,8 @@
 """A simulated LLM: serves recorded or computed answers over HTTP, and misbehaves on demand as real ones do.
 
-What it simulates is the provider's server; the answers are recorded ones, or come from a function. Faults are asked for
-by request headers (`x-replay-fault: stall`), so that one server plays every part of a test:
-
-    error-429, error-500, error-503   an error in OpenAI's shape, with retry-after
-    reset                             closes before the answer's headers
-    stall                             never sends the headers
-    stall-body                        sends half of the body, then nothing
-    cut                               sends half of the body, then closes
-    error-event                       a stream with an error event inside status 200
-    garbage                           a body that is no JSON
+What it simulates is the provider's server; the answers are recorded ones, or come from a function. Faults
+(`faults.py`) are asked for by request headers (`x-replay-fault: stall`), so that one server plays every part of a test;
+or the server is told to have one in every so many answers.
 """
 
 from __future__ import annotations
@@ -26,6 +19,7 @@ import orjson
 from aiohttp import web
 
 from proxy.errors import error_body
+from proxy.replay.faults import Fault
 from proxy.replay.recordings import Recording
 from proxy.wire import chat, responses
 
@@ -51,6 +45,9 @@ class ReplayUpstream:
         *,
         latency_seconds: float = 0.0,
         token_seconds: float = 0.0,
+        fault: Fault | None = None,
+        fault_every: int = 1,
+        stall_seconds: float = 600.0,
     ) -> None:
         """
         Args:
@@ -58,10 +55,16 @@ class ReplayUpstream:
             answerer: asked first; None from it means that the request isn't its.
             latency_seconds: before the headers.
             token_seconds: between two events of a stream.
+            fault: of every `fault_every`th answer to chat or responses calls that ask for none themselves.
+            stall_seconds: how long a fault that stalls does.
         """
         self.answerer = answerer
         self.latency_seconds = latency_seconds
         self.token_seconds = token_seconds
+        self._fault = fault
+        self._fault_every = fault_every
+        self._stall_seconds = stall_seconds
+        self._asked = itertools.count(1)
         self.stats: Counter[str] = Counter()
         self.last: dict[str, Any] = {}
         self._recorded: dict[str, list[Recording]] = {}
@@ -143,16 +146,16 @@ class ReplayUpstream:
     async def _answer(self, request: web.Request, endpoint: str) -> web.StreamResponse:
         raw = await request.read()
         self.last["body"] = raw
-        fault = request.headers.get("x-replay-fault", "")
+        fault = request.headers.get("x-replay-fault") or self._next_fault()
         await asyncio.sleep(self.latency_seconds)
         if fault.startswith("error-"):
             return _error(int(fault[6:]))
-        if fault == "stall":
-            await asyncio.sleep(600)
-        if fault == "reset":
+        if fault == Fault.STALL:
+            await asyncio.sleep(self._stall_seconds)
+        if fault == Fault.RESET:
             assert request.transport is not None
             request.transport.abort()
-        if fault == "garbage":
+        if fault == Fault.GARBAGE:
             return web.Response(body=b"<html>bad gateway</html>", content_type="text/html")
         try:
             body = orjson.loads(raw)
@@ -171,9 +174,13 @@ class ReplayUpstream:
             data = found.sse or responses.render(found.response)
         else:
             data = orjson.dumps(found.response)
-        if fault == "error-event":
+        if fault == Fault.ERROR_EVENT:
             data = b"data: " + error_body("the server had an error", "server_error", None) + b"\n\n"
         return await self._send(request, data, stream, fault)
+
+    def _next_fault(self) -> str:
+        """The server's own fault, when it is due."""
+        return self._fault or "" if next(self._asked) % self._fault_every == 0 else ""
 
     async def _send(self, request: web.Request, data: bytes, stream: bool, fault: str) -> web.StreamResponse:
         content_type = "text/event-stream; charset=utf-8" if stream else "application/json"
@@ -183,10 +190,12 @@ class ReplayUpstream:
         await answer.prepare(request)
         pieces = data.split(b"\n\n") if stream else [data]
         pieces = [piece + b"\n\n" for piece in pieces if piece] if stream else pieces
-        if fault in ("cut", "stall-body"):
+        if fault in (Fault.CUT, Fault.STALL_BODY):
             half = b"".join(pieces)
             await answer.write(half[: len(half) // 2])
-            await asyncio.sleep(600 if fault == "stall-body" else 0.1)  # the half gets through before the end
+            await asyncio.sleep(
+                self._stall_seconds if fault == Fault.STALL_BODY else 0.1
+            )  # the half gets through before the end
             assert request.transport is not None
             request.transport.abort()
             return answer

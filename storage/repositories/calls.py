@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -205,9 +205,12 @@ def find_calls(
     """Calls without their bodies, newest first.
 
     Args:
-        before: only calls with a smaller id (a page's last one).
+        before: id of a page's last call: only those that come after it.
+
+    Raises:
+        NotFound: no such call (any more).
     """
-    query = select(Call).order_by(Call.call_id.desc()).limit(limit)
+    query = select(Call).order_by(Call.arrived_at.desc(), Call.call_id.desc()).limit(limit)
     for column, value in (
         (Call.cluster_id, cluster_id),
         (Call.served_by, served_by),
@@ -217,28 +220,28 @@ def find_calls(
         if value is not None:
             query = query.where(column == value)
     if before is not None:
-        query = query.where(Call.call_id < before)
+        arrived_at = session.scalar(select(Call.arrived_at).where(Call.call_id == before))
+        if arrived_at is None:
+            raise NotFound(f"there is no call {format_call_id(before)} in the database: start from the first page")
+        query = query.where(tuple_(Call.arrived_at, Call.call_id) < (arrived_at, before))
     return list(session.scalars(query))
 
 
 def iter_calls(
     session: ReadSession, cipher: Cipher, *, endpoints: Iterable[str] = ("chat", "responses"), batch: int = 500
 ) -> Iterator[StoredCall]:
-    """All calls of some endpoints in the order of their ids, a batch in memory at a time."""
+    """All calls of some endpoints in the order of their arrival, a batch in memory at a time."""
     pack = packer(session, cipher)
-    last = b""
-    wanted = list(endpoints)
+    query = select(Call).where(Call.endpoint.in_(list(endpoints))).order_by(Call.arrived_at, Call.call_id).limit(batch)
+    following = query
     while True:
-        rows = list(
-            session.scalars(
-                select(Call).where(Call.endpoint.in_(wanted), Call.call_id > last).order_by(Call.call_id).limit(batch)
-            )
-        )
+        rows = list(session.scalars(following))
         if not rows:
             return
-        last = rows[-1].call_id
+        last = (rows[-1].arrived_at, rows[-1].call_id)
         yield from _with_bodies(session, pack, rows)
         session.expunge_all()
+        following = query.where(tuple_(Call.arrived_at, Call.call_id) > last)
 
 
 def _with_bodies(session: ReadSession, pack: Packer, rows: Sequence[Call]) -> Iterator[StoredCall]:
@@ -288,11 +291,15 @@ def count_calls(session: ReadSession) -> int:
     return session.scalar(select(func.count()).select_from(Call)) or 0
 
 
+_PRICED = ("chat", "responses", "completions", "embeddings")
+
+
 @dataclass(frozen=True)
 class Totals:
     """Sums over the calls that share a key: one cluster's, say, or those in none (`key` None).
 
-    Money is summed over the calls whose model has a known price; `unpriced` counts the others.
+    Money is summed over the calls whose cost is known, `priced` of them; `unpriced` counts those that were answered by
+    a model without a known price. Failed calls, and those that have no price, are neither.
     """
 
     key: str | None
@@ -306,6 +313,7 @@ class Totals:
     wasted_usd: float
     mean_duration_ms: float
     unpriced: int
+    priced: int
 
 
 def totals(
@@ -330,7 +338,8 @@ def totals(
         func.coalesce(func.sum(Call.counterfactual_usd), 0.0),
         func.coalesce(func.sum(Call.wasted_usd), 0.0),
         func.coalesce(func.avg(Call.duration_ms), 0.0),
-        func.count().filter(Call.cost_usd.is_(None), Call.endpoint.in_(("chat", "responses", "completions"))),
+        func.count().filter(Call.cost_usd.is_(None), Call.status == 200, Call.endpoint.in_(_PRICED)),
+        func.count(Call.cost_usd),
     ).group_by(column)
     if since is not None:
         query = query.where(Call.arrived_at >= since)

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from storage.cipher import Cipher
+from storage.database import Database
+from storage.records import CallFacts
+from storage.repositories import clusters
+from storage.repositories.calls import insert_calls
 from tests.conftest import understudy
+from tests.storage.conftest import make_record
 
 COMMANDS = ["serve", "demo", "import", "report", "learn", "promote", "demote", "replay", "purge", "db upgrade"]
 CALL = {
@@ -35,7 +43,7 @@ def test_every_command_explains_itself(tmp_path: Path, command: str) -> None:
         (["learn"], {}, "the log holds no call to learn from yet"),
         (["demote", "c-none"], {}, "c-none has no current promotion"),
         (["promote", "c-none", "--model", "m", "--stage", "shadow"], {}, "there is no cluster c-none"),
-        (["promote", "c-1", "--model", "m", "--stage", "live"], {}, "missing figures: n, failures"),
+        (["promote", "c-none", "--model", "m", "--stage", "live"], {}, "there is no cluster c-none"),
         (["demote", "c-1", "--url", "http://127.0.0.1:9"], {}, "no answer from a proxy's admin API"),
         (["import", "nowhere.jsonl", "--format", "jsonl"], {}, "nowhere.jsonl"),
         (["replay", "nowhere.jsonl"], {}, "where to?"),
@@ -49,6 +57,49 @@ def test_bad_input_is_one_line(tmp_path: Path, command: list[str], values: dict[
     assert said in line
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["--nope"], "No such option: --nope"),
+        (["nonsense"], "No such command 'nonsense'"),
+        (["import"], "Missing argument 'file'"),
+        (["serve", "--port", "x"], "Invalid value for '--port'"),
+        (["promote", "c", "--model", "m", "--stage", "far"], "'far' is not one of"),
+    ],
+)
+def test_a_command_that_is_not_understood_is_one_line(tmp_path: Path, command: list[str], said: str) -> None:
+    done = understudy(*command, data_dir=tmp_path / "data")
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith("understudy: ")
+    assert said in line
+
+
+def test_nothing_asked_for_is_answered_with_help(tmp_path: Path) -> None:
+    done = understudy(data_dir=tmp_path / "data")
+    assert done.returncode == 2
+    assert done.stderr.startswith("Usage: understudy [OPTIONS]")
+
+
+def test_replaying_a_file_without_calls_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    for where in (["--base-url", "http://127.0.0.1:9/v1"], ["--upstream-only"]):
+        done = understudy("replay", str(tmp_path / "empty.jsonl"), *where, data_dir=tmp_path / "data")
+        assert done.returncode == 1
+        assert done.stderr.endswith("empty.jsonl: there is no recorded call in it\n")
+
+
+def test_long_work_says_what_it_is_at_where_there_is_no_terminal(tmp_path: Path) -> None:
+    file = tmp_path / "calls.jsonl"
+    file.write_text("".join(json.dumps(CALL | {"id": str(number)}) + "\n" for number in range(3)))
+    imported = understudy("import", str(file), "--format", "jsonl", data_dir=tmp_path / "data")
+    assert imported.stderr.splitlines() == ["importing: 3 calls"]
+    learned = understudy("learn", data_dir=tmp_path / "data", encoder="")
+    assert learned.returncode == 0
+    for stage in ("skeletons", "names", "writing the snapshot"):
+        assert stage in learned.stderr.splitlines()
+
+
 def test_an_imported_log_is_reported_without_a_proxy_and_imported_once(tmp_path: Path) -> None:
     file = tmp_path / "calls.jsonl"
     file.write_text("".join(json.dumps(CALL | {"id": str(number)}) + "\n" for number in range(3)))
@@ -58,9 +109,43 @@ def test_an_imported_log_is_reported_without_a_proxy_and_imported_once(tmp_path:
     found = json.loads(understudy("report", "--json", data_dir=data).stdout)
     assert (found["calls"], found["tokens"]) == (3, 3300)
     assert found["cost_usd"] == pytest.approx(3 * 0.0035)
-    table = understudy("report", data_dir=data).stdout
-    assert max(map(len, table.splitlines())) <= 80
-    assert "(no task)" in table
+    table = understudy("report", data_dir=data).stdout.splitlines()
+    assert table[0].split() == ["task", "id", "contract", "calls", "%", "tokens", "%", "USD", "%"]
+    assert table[1].split() == ["(no", "task)", "3", "100.0", "3.3k", "100.0", "0.0105", "100.0"]
+
+
+def test_the_report_fits_a_screen_and_shows_no_unknown_price_as_nothing(tmp_path: Path) -> None:
+    """More tasks than fit, long labels, large sums; one model has a price, another has none."""
+    database = Database(f"sqlite:///{tmp_path / 'understudy.db'}")
+    cipher = Cipher.open(tmp_path)
+    database.upgrade()
+    rows = [
+        clusters.StoredCluster(
+            cluster_id=f"c-{number:010}", snapshot_id="s", label=f"task {number} with quite a long label indeed",
+            contract={"kind": "tool_call"}, skeleton="", calls=3, conversations=3, examples=[],
+        )
+        for number in range(40)
+    ]  # fmt: skip
+    facts = CallFacts(model_requested="gpt-4o", input_tokens=987_654_321, output_tokens=5)
+    with database.write() as session:
+        clusters.activate_snapshot(session, cipher, "s", 3, rows)
+        for number, row in enumerate(rows):
+            priced = msgspec.structs.replace(facts, cost_usd=12_345.678 if number else None)
+            insert_calls(session, cipher, [(make_record(cluster_id=row.cluster_id), priced)])
+    lines = understudy("report", data_dir=tmp_path).stdout.splitlines()
+    assert len(lines) <= 25
+    assert max(map(len, lines)) <= 80
+    assert not any("…" in line[18:] for line in lines)  # labels are cut, figures are not
+    [unpriced] = [line for line in lines if "c-0000000000" in line]
+    assert unpriced.split()[-7:] == ["c-0000000000", "tool_call", "1", "2.5", "987.7M", "2.5", "?"]
+    [priced_line] = [line for line in lines if "c-0000000001" in line]
+    assert priced_line.split()[-2:] == ["12.3k", "2.6"]
+    [whole] = [line for line in lines if line.startswith("the whole log")]
+    assert whole.split()[-2:] == ["481.5k?", "100.0"]
+    tasks = json.loads(understudy("report", "--json", data_dir=tmp_path).stdout)["tasks"]
+    by_id = {task["cluster"]: task for task in tasks}
+    assert (by_id["c-0000000000"]["cost_usd"], by_id["c-0000000000"]["cost_share"]) == (None, None)
+    assert by_id["c-0000000001"]["cost_usd"] == pytest.approx(12_345.678)
 
 
 def test_nothing_of_a_broken_file_is_imported(tmp_path: Path) -> None:
@@ -70,3 +155,13 @@ def test_nothing_of_a_broken_file_is_imported(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "line 2" in done.stderr
     assert json.loads(understudy("report", "--json", data_dir=tmp_path / "data").stdout)["calls"] == 0
+
+
+def test_a_data_directory_that_was_open_to_others_is_closed(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir(mode=0o755)
+    (data / "serving.json").write_text("{}")
+    (data / "serving.json").chmod(0o644)
+    assert understudy("report", data_dir=data).returncode == 0
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in [data, *data.iterdir()]}
+    assert modes == {"data": 0o700, "serving.json": 0o600, "understudy.db": 0o600, "encryption.key": 0o600}

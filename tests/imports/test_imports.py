@@ -207,6 +207,13 @@ def test_the_same_file_gives_the_same_ids_gzipped_or_not(sample: Samples, tmp_pa
     assert all(format_call_id(record.call_id)[14] == "7" for record in once)
 
 
+def test_pretty_printed_json_is_read_wherever_it_begins(tmp_path: Path) -> None:
+    path = tmp_path / "calls.json"
+    row = {"request": {"messages": PROMPT}, "response": {"role": "assistant", "content": "Oslo"}}
+    path.write_text("\n\n" + json.dumps([row, row], indent=2))
+    assert len(list(read_calls(path, "jsonl"))) == 2
+
+
 def test_a_repeated_call_is_another_call(tmp_path: Path) -> None:
     row = json.dumps({"request": {"messages": PROMPT}, "response": {"role": "assistant", "content": "Oslo"}}) + "\n"
     path = tmp_path / "calls.jsonl"
@@ -224,6 +231,10 @@ def test_a_repeated_call_is_another_call(tmp_path: Path) -> None:
         (b'{"request": {"model": "m"}, "response": {"choices": []}}\n', 'line 1: the request has neither "messages"'),
         (b'[{"request": {"messages": []}, "response": {"choices": []}}, 7]', "item 2: not a JSON object"),
         (b'{"request": {"messages": []}, "response": {}, "status": "bad"}\n', 'line 1: "status" is no number'),
+        (b'{\n "request": {"messages": []},\n "response" 7\n}', "line 3: not JSON.*, column 13"),
+        (b'\n[\n {"request": {"messages": []}, "response": {}},\n {"request" 7}\n]', "line 4: not JSON"),
+        (b'[{"request": {"messages": []}}\n,{"request" 7}]', "line 2: not JSON"),
+        (b'{"request": {"messa\n{"request": {"messages": []}, "response": {}}\n', "line 1: not JSON"),
         (b"", "no answered call in it"),
         (b"\x1f\x8b\x08\x00broken", "can't be read"),
         (gzip.compress(b'{"request": {"messages": []}, "response": {"choices": []}}\n' * 99)[:-20], "can't be read"),

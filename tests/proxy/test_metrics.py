@@ -30,6 +30,7 @@ CONTRACT = {
     "understudy_spool_bytes": ("gauge", set()),
     "understudy_spool_oldest_seconds": ("gauge", set()),
     "understudy_calls_lost": ("counter", set()),
+    "understudy_calls_quarantined": ("counter", set()),
     "understudy_slm_up": ("gauge", {"slm"}),
 }
 

@@ -12,9 +12,10 @@ from proxy.errors import BadRequest, Conflict, NoSuchThing, Unprocessable
 from proxy.promotions import Wish, demote_cluster, promote_cluster
 from proxy.settings import Settings
 from router.promotion import Promotion, Stage
+from storage.cipher import Cipher
 from storage.database import Database
-from storage.models import ClusterRow, ModelRow
-from storage.repositories.clusters import activate_snapshot
+from storage.models import ModelRow
+from storage.repositories.clusters import StoredCluster, activate_snapshot
 from storage.repositories.promotions import current_promotions
 from storage.repositories.registry import list_audit, register_model
 from storage.repositories.state import serving_version
@@ -37,12 +38,12 @@ def database(settings: Settings) -> Iterator[Database]:
     """Knows one task."""
     database = Database(settings.database)
     database.upgrade()
-    row = ClusterRow(
+    row = StoredCluster(
         cluster_id="c-1", snapshot_id="s-1", label="triage", contract={}, skeleton="", calls=60, conversations=60,
         examples=[],
     )  # fmt: skip
     with database.write() as session:
-        activate_snapshot(session, "s-1", 60, [row])
+        activate_snapshot(session, Cipher(bytes(32)), "s-1", 60, [row])
     yield database
     database.close()
 
@@ -109,6 +110,7 @@ def test_a_registered_model_brings_its_server_and_its_adapter(
     ("cluster_id", "wish", "error", "words"),
     [
         ("c-2", forced(), NoSuchThing, "c-2"),
+        ("c-2", Wish("tiny", Stage.LIVE), NoSuchThing, "c-2"),
         ("c-1", forced(stage=Stage.RETIRED), BadRequest, "use shadow, canary or live"),
         ("c-1", forced(stage=Stage.CANARY, share=1.5), BadRequest, "1.5 is not between 0 and 1"),
         ("c-1", Wish("tiny", Stage.LIVE, force=True), BadRequest, "force needs a reason"),

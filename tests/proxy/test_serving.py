@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from proxy.serving import Serving
 from router.learning.discovery import discover
 from router.snapshot import Snapshot
 from storage.artifacts import ArtifactStore
+from storage.cipher import Cipher
 from storage.database import Database
 from storage.errors import DatabaseDown
 from storage.models import PromotionRow
@@ -33,7 +35,7 @@ class Installation:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.database = Database(f"sqlite:///{root / 'understudy.db'}")
-        self.artifacts = ArtifactStore(root / "artifacts")
+        self.artifacts = ArtifactStore(root / "artifacts", Cipher.open(root))
         self.database.upgrade()
 
     def activate(self, snapshot: Snapshot) -> str:
@@ -109,9 +111,9 @@ def test_a_worker_starts_with_what_was_in_force_while_the_database_is_dead(
     assert set(serving.promotions) == {"c-1"}
 
 
-@pytest.mark.parametrize("damage", ["truncate", "delete", "manifest"])
+@pytest.mark.parametrize("damage", ["truncate", "delete", "manifest", "foreign key"])
 def test_a_damaged_snapshot_leaves_the_old_one_in_force(
-    installation: Installation, snapshots: tuple[Snapshot, Snapshot], damage: str
+    installation: Installation, snapshots: tuple[Snapshot, Snapshot], damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     old, new = snapshots
     assert old.snapshot_id != new.snapshot_id
@@ -120,9 +122,20 @@ def test_a_damaged_snapshot_leaves_the_old_one_in_force(
     serving.refresh()
     directory = installation.root / "artifacts" / installation.activate(new)
     victim = directory / ("manifest.json" if damage == "manifest" else "snapshot.json")
-    victim.unlink() if damage == "delete" else victim.write_bytes(victim.read_bytes()[:-10])
+    if damage == "foreign key":
+        shutil.rmtree(directory)
+        foreign = ArtifactStore(installation.root / "artifacts", Cipher(b"o" * 32))
+        foreign.put("snapshot", new.dump(), {}, artifact_id=new.snapshot_id)
+    elif damage == "delete":
+        victim.unlink()
+    else:
+        victim.write_bytes(victim.read_bytes()[:-10])
     installation.promote("c-1")
+    capsys.readouterr()
     serving.refresh()
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "snapshot.not_loaded" in line]
+    assert new.snapshot_id in line
+    assert "artifact_corrupt" in line
     assert serving.snapshot is not None
     assert serving.snapshot.snapshot_id == old.snapshot_id
     assert set(serving.promotions) == {"c-1"}  # a demotion must work all the same

@@ -1,13 +1,17 @@
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import insert
+from sqlalchemy import insert, text
 
 from storage.artifacts import ArtifactStore
+from storage.cipher import Cipher, Undecipherable
 from storage.database import Database
 from storage.errors import ArtifactCorrupt, ArtifactMissing, DatabaseDown, NotFound, RowRefused
 from storage.models import Base, ClusterRow, PromotionRow
@@ -48,25 +52,39 @@ def test_a_cluster_has_one_current_promotion_and_a_history(each_database: Databa
         promotions.demote(session, "c", "admin")
 
 
-def test_a_new_snapshot_replaces_the_clusters(each_database: Database) -> None:
-    def row(cluster_id: str) -> ClusterRow:
-        return ClusterRow(
-            cluster_id=cluster_id,
-            snapshot_id="s",
-            label="l",
-            contract={},
-            skeleton="",
-            calls=1,
-            conversations=1,
-            examples=[],
-        )
+def stored_cluster(cluster_id: str) -> clusters.StoredCluster:
+    return clusters.StoredCluster(
+        cluster_id=cluster_id, snapshot_id="s", label="triage of Secret\ud800", contract={"labels": ["Secret"]},
+        skeleton="You are Secret", calls=1, conversations=1, examples=["00"],
+    )  # fmt: skip
 
+
+def test_what_a_task_quotes_is_unreadable_without_the_key(each_database: Database, cipher: Cipher) -> None:
     with each_database.write() as session:
-        clusters.activate_snapshot(session, "s1", 10, [row("a"), row("b")])
-    with each_database.write() as session:
-        clusters.activate_snapshot(session, "s2", 12, [row("b")])
+        clusters.activate_snapshot(session, cipher, "s", 1, [stored_cluster("a")])
     with each_database.read() as session:
-        assert [cluster.cluster_id for cluster in clusters.list_clusters(session)] == ["b"]
+        assert clusters.get_cluster(session, cipher, "a") == stored_cluster("a")
+        [row] = session.execute(text("SELECT * FROM clusters")).all()
+        assert "Secret" not in repr(row)
+        with pytest.raises(Undecipherable):
+            clusters.list_clusters(session, Cipher(b"o" * 32))
+
+
+def test_a_task_of_an_earlier_version_is_read_in_plain_text(each_database: Database, cipher: Cipher) -> None:
+    with each_database.write() as session:
+        session.add(ClusterRow(**asdict(stored_cluster("a")) | {"label": "triage"}))
+    with each_database.read() as session:
+        [found] = clusters.list_clusters(session, cipher)
+    assert (found.label, found.contract, found.skeleton) == ("triage", {"labels": ["Secret"]}, "You are Secret")
+
+
+def test_a_new_snapshot_replaces_the_clusters(each_database: Database, cipher: Cipher) -> None:
+    with each_database.write() as session:
+        clusters.activate_snapshot(session, cipher, "s1", 10, [stored_cluster("a"), stored_cluster("b")])
+    with each_database.write() as session:
+        clusters.activate_snapshot(session, cipher, "s2", 12, [stored_cluster("b")])
+    with each_database.read() as session:
+        assert [cluster.cluster_id for cluster in clusters.list_clusters(session, cipher)] == ["b"]
         assert state.active_snapshot_id(session) == "s2"
 
 
@@ -81,6 +99,26 @@ def test_a_moment_comes_back_in_utc_wherever_it_was_noted(each_database: Databas
         assert read.created_at == noted
         assert read.created_at.utcoffset() == timedelta(0)
         assert promotions.first_promoted_at(session) == noted
+
+
+@pytest.mark.usefixtures("far_from_utc")
+def test_a_moment_without_a_zone_is_meant_in_utc(each_database: Database) -> None:
+    with each_database.write() as session:
+        row = promotion("c", "m")
+        row.created_at = NOW.replace(tzinfo=None)
+        promotions.promote(session, row)
+    with each_database.read() as session:
+        assert promotions.first_promoted_at(session) == NOW
+
+
+@pytest.fixture
+def far_from_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine whose clock is set to another zone."""
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 def test_text_that_no_database_holds_is_stored_with_what_can_be_read_of_it(each_database: Database) -> None:
@@ -128,8 +166,17 @@ def test_a_row_that_will_never_fit_is_told_from_a_database_that_is_away(each_dat
         away.ping()
 
 
-def test_an_artifact_that_was_touched_is_refused(tmp_path: Path) -> None:
-    store = ArtifactStore(tmp_path)
+def test_an_artifact_is_unreadable_without_the_key_and_to_anybody_else(tmp_path: Path, cipher: Cipher) -> None:
+    artifact_id = ArtifactStore(tmp_path / "a", cipher).put("snapshot", {"a.json": b"a secret prompt"}, {})
+    paths = [tmp_path / "a", *(tmp_path / "a").rglob("*")]
+    assert all(b"secret" not in path.read_bytes() for path in paths if path.is_file())
+    assert {path.stat().st_mode & 0o077 for path in paths} == {0}
+    with pytest.raises(ArtifactCorrupt, match=r"a\.json: .*another key"):
+        ArtifactStore(tmp_path / "a", Cipher(b"o" * 32)).open(artifact_id)
+
+
+def test_an_artifact_that_was_touched_is_refused(tmp_path: Path, cipher: Cipher) -> None:
+    store = ArtifactStore(tmp_path, cipher)
     artifact_id = store.put("snapshot", {"a.json": b"{}"}, {"calls": 3})
     assert store.open(artifact_id).files == {"a.json": b"{}"}
     (tmp_path / artifact_id / "a.json").write_bytes(b"[]")

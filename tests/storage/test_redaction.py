@@ -1,7 +1,8 @@
+import itertools
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from storage.redaction import redact
@@ -44,6 +45,15 @@ def test_any_bytes_are_redacted_without_failing(raw: bytes) -> None:
     redact(raw)
 
 
+@pytest.mark.parametrize("depth", [300, 600, 5000])
+def test_what_is_nested_too_deeply_is_redacted_all_the_same(depth: int) -> None:
+    event = '{"a":' * depth + '"jane@example.com"' + "}" * depth
+    for said in (event, f"data: {event}\n\n"):
+        redacted = redact(said.encode())
+        assert b"jane" not in redacted
+        assert redacted.count(b"{") == depth
+
+
 @pytest.mark.parametrize(
     ("said", "kept"),
     [
@@ -70,6 +80,46 @@ def test_what_a_stream_says_in_pieces_is_found() -> None:
     said = [json.loads(line[6:])["choices"][0]["delta"]["content"] for line in redacted[:4]]
     assert "".join(said) == "Write to [EMAIL] today"
     assert redacted[4:] == ["data: [DONE]", ""]
+
+
+def tool_call(index: int | None, **function: str) -> dict:
+    place = {} if index is None else {"index": index}
+    return {"choices": [{"index": 0, "delta": {"tool_calls": [place | {"function": function}]}}]}
+
+
+def arguments_of(redacted: bytes) -> list[str]:
+    events = [json.loads(line[6:]) for line in redacted.decode().split("\n\n")[:-1]]
+    return [event["choices"][0]["delta"]["tool_calls"][0]["function"].get("arguments", "") for event in events]
+
+
+@given(st.dictionaries(texts, json_values, max_size=4), st.lists(st.integers(0, 200), max_size=6))
+@example({"ms": 1767000000123}, [1])  # a time, as the whole shows; its piece alone is just a long number
+def test_streamed_tool_arguments_stay_json_wherever_they_are_cut(arguments: dict, cuts: list[int]) -> None:
+    said = json.dumps(arguments)
+    ends = [0, *sorted(min(cut, len(said)) for cut in cuts), len(said)]
+    events = [tool_call(0, arguments=said[start:end]) for start, end in itertools.pairwise(ends)]
+    first = events[0]["choices"][0]["delta"]["tool_calls"][0]
+    first |= {"id": "call_1", "type": "function"}  # as OpenAI does: in the first piece only
+    first["function"]["name"] = "dial"
+    redacted = redact("".join(f"data: {json.dumps(event)}\n\n" for event in events).encode())
+    assert json.loads("".join(arguments_of(redacted))) == json.loads(redact(said.encode()))
+
+
+def test_what_stands_beside_a_redacted_piece_is_redacted_too() -> None:
+    event = {"user": "jane@example.com", "card": 4111111111111111, "choices": [{"delta": {"content": "10.0.0.1"}}]}
+    [line, _] = redact(f"data: {json.dumps(event)}\n\n".encode()).decode().split("\n\n")
+    kept = {"user": "[EMAIL]", "card": "[NUMBER]", "choices": [{"delta": {"content": "[IP]"}}]}
+    assert json.loads(line[6:]) == kept
+
+
+def test_a_repeated_key_hides_nothing() -> None:
+    assert b"jane" not in redact(b'data: {"content":"jane@example.com","content":"x"}\n\n')
+
+
+def test_whole_tool_calls_without_an_index_are_kept_apart() -> None:
+    events = [tool_call(None, arguments=f'{{"phone":491511234567{digit}}}') for digit in "89"]
+    redacted = redact("".join(f"data: {json.dumps(event)}\n\n" for event in events).encode())
+    assert arguments_of(redacted) == ['{"phone":"[NUMBER]"}'] * 2
 
 
 def test_two_texts_in_one_stream_are_kept_apart() -> None:

@@ -129,8 +129,14 @@ def test_a_damaged_record_is_set_aside_and_its_neighbours_are_kept(
     data = bytearray(segment.read_bytes())
     data[len(data) // 2] ^= 0xFF
     segment.write_bytes(data)
-    assert make_shipper(tmp_path, database, cipher).ship_once() == 8
+    set_aside: list[int] = []
+    shipper = Shipper(
+        tmp_path / "spool", database, cipher, read_facts=no_facts, on_shipped=lambda calls: None,
+        on_set_aside=set_aside.append,
+    )  # fmt: skip
+    assert shipper.ship_once() == 8
     assert os.listdir(tmp_path / "spool" / "quarantine") == [segment.name]
+    assert set_aside == [1]
 
 
 def test_a_record_that_the_database_refuses_holds_up_nobody(
@@ -142,18 +148,23 @@ def test_a_record_that_the_database_refuses_holds_up_nobody(
         return CallFacts(input_tokens=2**80 if record.call_id == ids[3] else 1)
 
     told: list[bytes] = []
+    set_aside: list[int] = []
     shipper = Shipper(
         tmp_path / "spool",
         each_database,
         cipher,
         read_facts=read_facts,
         on_shipped=lambda calls: told.extend(record.call_id for record, _ in calls),
+        on_set_aside=set_aside.append,
     )
     assert shipper.ship_once() == 8
+    assert set_aside == [1]
     assert sorted(told) == sorted(set(ids) - {ids[3]})
     assert segments(tmp_path / "spool") == []
     [aside] = (tmp_path / "spool" / "quarantine").iterdir()
-    assert ids[3] in {record.call_id for record in read_segment(aside, cipher)}
+    assert [record.call_id for record in read_segment(aside, cipher)] == [ids[3]]
+    aside.rename(tmp_path / "spool" / aside.name)  # as a person does once the reason is gone
+    assert make_shipper(tmp_path, each_database, cipher).ship_once() == 1
 
 
 def test_a_record_that_cant_be_read_or_counted_is_shipped_all_the_same(

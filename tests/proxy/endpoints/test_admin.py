@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 
 from proxy.app import Front, create_app
 from proxy.settings import load_settings
-from storage.models import ClusterRow, PromotionRow
+from storage.cipher import Cipher
+from storage.ids import format_call_id
+from storage.models import PromotionRow
 from storage.records import CallFacts, CallRecord
 from storage.repositories import clusters, promotions
 from storage.repositories.calls import insert_calls
@@ -48,12 +51,12 @@ class Api:
 
     def learn(self) -> None:
         """Put one task in the database, `c-1`."""
-        row = ClusterRow(
+        row = clusters.StoredCluster(
             cluster_id="c-1", snapshot_id="s", label="triage desk", contract={"kind": "label"}, skeleton="You are",
             calls=3, conversations=3, examples=[],
         )  # fmt: skip
         with self.state.database.write() as session:
-            clusters.activate_snapshot(session, "s", 3, [row])
+            clusters.activate_snapshot(session, self.state.cipher, "s", 3, [row])
 
 
 @pytest.fixture
@@ -73,7 +76,7 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
         yield Api(app, client)
 
 
-GUARDED = ["/clusters", "/clusters/c-1", "/models", "/calls", "/calls/x", "/savings", "/audit"]
+GUARDED = ["/clusters", "/clusters/c-1", "/models", "/calls", "/calls/x", "/calls/x/request", "/savings", "/audit"]
 
 
 @pytest.mark.parametrize("path", GUARDED)
@@ -103,6 +106,9 @@ async def test_nothing_opens_without_the_token(api: Api, path: str, authorizatio
         ("POST", "/clusters/c-1/promotions", {"model": "m", "stage": "canary"}, 409),
         ("POST", "/clusters/c-1/promotions", {"model": "m", "stage": "live", "force": True}, 400),
         ("POST", "/clusters/c-none/promotions", {"model": "m", "stage": "shadow"}, 404),
+        ("POST", "/clusters/c-none/promotions", {"model": "m", "stage": "live"}, 404),
+        ("GET", "/calls/01890000-0000-7000-8000-000000000000/request", None, 404),
+        ("GET", "/calls/01890000-0000-7000-8000-000000000000/elsewhere", None, 400),
         ("POST", "/clusters/c-1/promotions", {"model": "m", "stage": "shadow"}, 409),
         ("DELETE", "/clusters/c-1/promotions/current", None, 404),
         ("POST", "/models", {"name": "m", "slm": "elsewhere"}, 404),
@@ -114,6 +120,13 @@ async def test_every_no_has_openais_shape(api: Api, method: str, path: str, body
     assert answer.status_code == status, answer.text
     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
     assert answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/calls?served=slm", "/calls?limit=1&Limit=2", "/clusters?x", "/savings?form=2026"])
+async def test_an_unknown_parameter_is_refused_by_name(api: Api, path: str) -> None:
+    refused = (await api.get(path, 400))["error"]["message"]
+    assert "has no query parameter" in refused
+    assert any(f"'{name}'" in refused for name in ("served", "Limit", "x", "form"))
 
 
 async def test_live_without_a_certificate_names_the_missing_figures(api: Api) -> None:
@@ -149,6 +162,77 @@ async def test_the_log_is_paged_filtered_and_exact(api: Api) -> None:
     assert stored["response_body"] == "data: [DONE]\n\n"
 
 
+async def body_shown(api: Api, **values: Any) -> tuple[str, dict[str, Any]]:
+    """Log a call and show it: (the JSON as it is written, what it says)."""
+    api.log(1, **values)
+    shown = await api.client.get(f"/admin/v1/calls/{format_call_id(bytes([1] * 15 + [1]))}")
+    assert shown.headers["content-type"] == "application/json"
+    return shown.text, shown.json()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"a":1,"a":2, "seed": 123456789012345678901234567890}',
+        '{\n  "a" : [1.10, 1E2, "\\u00e9\\/"]\n}',
+        '"text"',
+    ],
+)
+async def test_json_is_shown_letter_by_letter(api: Api, body: str) -> None:
+    written, shown = await body_shown(api, request_body=body.encode())
+    assert shown["request_body_form"] == "json"
+    assert f'"request_body":{body},' in written
+
+
+@pytest.mark.parametrize(
+    ("body", "form", "seen"),
+    [
+        (b"data: [DONE]\n\n", "text", "data: [DONE]\n\n"),
+        (b'{"a":"\\ud800"}', "text", '{"a":"\\ud800"}'),
+        (b"\xff\x00", "hex", {"hex": "ff00"}),
+        (b'{"hex": "ff"}', "json", {"hex": "ff"}),
+        (b"[" * 2000 + b"]" * 2000, "text", "[" * 2000 + "]" * 2000),  # deeper than its reader's parser may bear
+    ],
+)
+async def test_how_a_body_is_shown_is_said(api: Api, body: bytes, form: str, seen: Any) -> None:
+    _, shown = await body_shown(api, request_body=body)
+    assert (shown["request_body_form"], shown["request_body"]) == (form, seen)
+
+
+async def test_the_bytes_of_a_call_are_given_as_they_came(api: Api) -> None:
+    answer = b'{"a": 1,  "a": 2}'
+    zipped = gzip.compress(answer)
+    written, shown = await body_shown(api, response_body=zipped, response_content_encoding="gzip")
+    assert f'"response_body":{answer.decode()},' in written
+    for part, bytes_ in (("request", b'{"model": "gpt-4o",  "messages": []}'), ("response", zipped)):
+        found = await api.client.get(f"/admin/v1/calls/{shown['call_id']}/{part}")
+        assert found.content == bytes_
+        assert found.headers["content-type"] == "application/octet-stream"
+        assert "content-encoding" not in found.headers
+
+
+async def test_bytes_that_the_log_does_not_keep_are_not_found(api: Api) -> None:
+    _, shown = await body_shown(api, log="metadata")
+    refused = await api.get(f"/calls/{shown['call_id']}/response", 404)
+    assert "logged as 'metadata'" in refused["error"]["message"]
+
+
+async def test_a_promotion_is_shown_before_this_worker_serves_by_it(api: Api) -> None:
+    """It may have been made through another worker a moment ago."""
+    api.learn()
+    api.state.serving.stop()
+    row = PromotionRow(
+        cluster_id="c-1", model="m", stage="live", share=1.0, slm="main", forced=True, actor="a",
+        created_at=datetime.now(UTC),
+    )  # fmt: skip
+    with api.state.database.write() as session:
+        promotions.promote(session, row)
+    assert (await api.get("/clusters/c-1"))["promotion"]["model"] == "m"
+    assert (await api.get("/clusters"))["data"][0]["stage"] == "live"
+    page = await api.client.get("/", auth=("anyone", TOKEN))
+    assert "live (m)" in page.text
+
+
 async def test_an_origins_calls_are_deleted_and_that_is_on_record(api: Api) -> None:
     api.log(1, 2)
     api.log(3, origin=b"x" * 16)
@@ -159,13 +243,23 @@ async def test_an_origins_calls_are_deleted_and_that_is_on_record(api: Api) -> N
     assert (entry["action"], entry["details"]) == ("calls.deleted", {"deleted": 2})
 
 
+async def test_calls_without_a_key_are_deleted_by_name_only(api: Api) -> None:
+    api.log(1, 2, origin=b"")
+    api.log(3)
+    for empty in ("", " "):
+        assert (await api.client.delete("/admin/v1/calls", params={"origin": empty})).status_code == 400
+    assert (await api.client.delete("/admin/v1/calls", params={"origin": "none"})).json() == {"deleted": 2}
+    assert (await api.get("/calls"))["total"] == 1
+
+
 @pytest.mark.parametrize("by", ["cluster", "model", "agent", "day"])
 async def test_savings_are_net_and_signed(api: Api, by: str) -> None:
     api.log(1, served_by="slm")  # avoided 2, cost 1, wasted 0.25
     api.log(2)  # wasted 0.25
     api.log(3, cost_usd=None)  # wasted 0.25, price unknown
+    api.log(4, cost_usd=None, status=429)  # wasted 0.25, nothing to pay
     found = await api.get(f"/savings?by={by}")
-    assert found["total"]["savings_usd"] == pytest.approx(2 - 1 - 0.75)
+    assert found["total"]["savings_usd"] == pytest.approx(2 - 1 - 1.0)
     assert found["unpriced_calls"] == 1
     assert sum(row["savings_usd"] for row in found["data"]) == pytest.approx(found["total"]["savings_usd"])
 
@@ -207,9 +301,18 @@ async def test_without_a_database_the_api_says_so_and_health_does_not_fail(api: 
     assert (await api.client.get("/metrics")).status_code == 200
 
 
+async def test_a_log_of_another_key_is_said_to_be_one(api: Api) -> None:
+    api.learn()
+    foreign = clusters.StoredCluster("c-2", "s", "label", {}, "skeleton", 1, 1, [])
+    with api.state.database.write() as session:
+        clusters.activate_snapshot(session, Cipher(b"o" * 32), "s", 1, [foreign])
+    assert "belongs to another key file" in (await api.get("/clusters", 503))["error"]["message"]
+
+
 async def test_the_api_documents_itself(api: Api) -> None:
     paths = (await api.client.get("/admin/openapi.json")).json()["paths"]
     assert {path.removeprefix("/admin/v1") for path in paths} == {
         "/clusters", "/clusters/{cluster_id}", "/clusters/{cluster_id}/promotions",
-        "/clusters/{cluster_id}/promotions/current", "/models", "/calls", "/calls/{call_id}", "/savings", "/audit",
+        "/clusters/{cluster_id}/promotions/current", "/models", "/calls", "/calls/{call_id}", "/calls/{call_id}/{part}",
+        "/savings", "/audit",
     }  # fmt: skip
