@@ -145,8 +145,10 @@ class Relay:
         if not decision.to_slm:
             return False
         begun = time.perf_counter()
-        outcome = await self._state.slm.attempt(call.endpoint, body, features, decision, deadline)
-        call.waited_seconds += time.perf_counter() - begun
+        try:
+            outcome = await self._state.slm.attempt(call.endpoint, body, features, decision, deadline)
+        finally:
+            call.waited_seconds += time.perf_counter() - begun
         if isinstance(outcome, Declined):
             call.reason = outcome.reason
             call.attempts.append(outcome.attempt)
@@ -187,9 +189,11 @@ class Relay:
         state = self._state
         headers = for_upstream(call.headers, state.llm_authorization, state.gate.secret)
         begun = time.perf_counter()
-        answer = await state.llm.ask(call.method, call.target[3:], headers, call.request_body, deadline)
         try:
+            answer = await state.llm.ask(call.method, call.target[3:], headers, call.request_body, deadline)
+        finally:
             call.waited_seconds += time.perf_counter() - begun
+        try:
             await self._relay_answer(call, answer, send)
         finally:
             answer.close()
@@ -204,8 +208,10 @@ class Relay:
         length = find(headers, b"content-length")
         if length.isdigit() and int(length) <= WHOLE_BYTES:
             begun = time.perf_counter()
-            body = await answer.read()
-            call.waited_seconds += time.perf_counter() - begun
+            try:
+                body = await answer.read()
+            finally:
+                call.waited_seconds += time.perf_counter() - begun
             await self._send_whole(call, headers, body, send)
         elif content_type.startswith(b"text/event-stream"):
             must_be_final = call.endpoint in _WITH_FINAL_EVENT and answer.status == 200 and not answer.is_framed
@@ -240,9 +246,11 @@ class Relay:
             must_be_final: the end of the bytes alone does not say that they are whole.
         """
         begun = time.perf_counter()
-        chunk = await more()
+        try:
+            chunk = await more()
+        finally:
+            call.waited_seconds += time.perf_counter() - begun
         call.first_byte = time.perf_counter()
-        call.waited_seconds += call.first_byte - begun
         call.keep(chunk)
         call.has_begun = True
         if isinstance(end, FinalEvent):
@@ -257,8 +265,10 @@ class Relay:
                 await self._record(call, "finished")
                 await send({"type": "http.response.body", "body": last, "more_body": True})
             begun = time.perf_counter()
-            chunk = await more()
-            call.waited_seconds += time.perf_counter() - begun
+            try:
+                chunk = await more()
+            finally:
+                call.waited_seconds += time.perf_counter() - begun
             call.keep(chunk)
         if must_be_final:
             raise UpstreamCut("the LLM closed the connection before its answer was whole")
