@@ -122,7 +122,7 @@ class Relay:
 
     async def _divert(self, call: CallLog, send: Send, deadline: float) -> bool:
         """Decide, and let an SLM answer if it may and can. False: it is the LLM's turn."""
-        route = call.fields.get(b"x-understudy-route", b"").strip().lower()
+        route = _route(call)
         if route == b"slm" and not self._is_admin(call):
             raise Forbidden("x-understudy-route: slm needs the admin token")
         router = self._state.serving.router
@@ -354,6 +354,14 @@ class _LastBytes:
     def held(self) -> bytes:
         """See `_End`."""
         return b""
+
+
+def _route(call: CallLog) -> bytes:
+    """`auto`, `llm` or `slm`. Who asks for anything else, or for several, gets the LLM: it is never wrong."""
+    if b"x-understudy-route" not in call.fields:
+        return b"auto"
+    asked = {value.strip().lower() for name, value in call.headers if name == b"x-understudy-route"}
+    return asked.pop() if asked in ({b"auto"}, {b"slm"}) else b"llm"
 
 
 async def _linger(call: CallLog, receive: Receive) -> None:

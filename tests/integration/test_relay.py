@@ -278,6 +278,14 @@ def test_tokens_and_cost_are_counted_also_where_a_stream_says_nothing(proxy: Pro
     wait_for(lambda: proxy.metric(counted) >= before + 8)
 
 
+def test_a_misspelt_wish_about_the_log_keeps_the_content_out_of_it(proxy: Proxy) -> None:
+    answer = httpx.post(f"{proxy.base_url}/chat/completions", json=CHAT, headers={"x-understudy-log": "flase"})
+    path = f"/calls/{answer.headers['x-understudy-call-id']}"
+    wait_for(lambda: proxy.admin("GET", path).status_code == 200)
+    stored = proxy.admin("GET", path).json()
+    assert (stored["log"], stored["request_body"], stored["response_body"]) == ("metadata", None, None)
+
+
 def test_a_client_may_have_less_logged_and_never_more(serve: Serve, upstream: ReplayUpstream) -> None:
     proxy = serve(upstream_url=upstream.base_url, log_bodies="metadata")
     httpx.post(f"{proxy.base_url}/chat/completions", json=CHAT, headers={"x-understudy-log": "full"})
