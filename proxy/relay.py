@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,6 +23,7 @@ from proxy.headers import Headers, find, for_client, for_upstream
 from proxy.logs import OncePerMinute
 from proxy.recorder import CallLog
 from proxy.wire.endpoint import Endpoint, classify
+from proxy.wire.model_name import model_in_answer, model_in_request
 from proxy.wire.sse import FinalEvent, encode
 from router.decision import Reason
 from router.features import FeaturesUnreadable, read_chat, read_responses
@@ -40,10 +40,13 @@ log = structlog.get_logger()
 WHOLE_BYTES = 2**18  # an answer up to this length is sent in one piece
 PARSE_IN_THREAD_BYTES = 2**20
 LINGER_SECONDS = 5.0
-_MODEL = re.compile(rb'"model"\s*:\s*"([\x21\x23-\x5b\x5d-\x7e]{1,200})"')
 _DIVERTIBLE = frozenset({Endpoint.CHAT, Endpoint.RESPONSES})
 #: A stream of these without its final event is not whole.
 _WITH_FINAL_EVENT = _DIVERTIBLE | {Endpoint.COMPLETIONS}
+#: A POST to these is answered by a model.
+_OF_MODELS = _WITH_FINAL_EVENT | {
+    Endpoint.EMBEDDINGS, Endpoint.MODERATIONS, Endpoint.IMAGES, Endpoint.AUDIO, Endpoint.OTHER,
+}  # fmt: skip
 
 
 class ClientLeft(Exception):
@@ -225,7 +228,7 @@ class Relay:
         call.keep(body)
         await self._record(call, "finished")
         call.has_begun = True
-        await send({"type": "http.response.start", "status": call.status, "headers": headers + self._own(call)})
+        await send({"type": "http.response.start", "status": call.status, "headers": headers + self._whose(call)})
         await send({"type": "http.response.body", "body": body})
 
     async def _send_stream(
@@ -255,7 +258,7 @@ class Relay:
         call.has_begun = True
         if isinstance(end, FinalEvent):
             headers.append((b"x-accel-buffering", b"no"))
-        await send({"type": "http.response.start", "status": call.status, "headers": headers + self._own(call)})
+        await send({"type": "http.response.start", "status": call.status, "headers": headers + self._whose(call)})
         while chunk:
             now, last = end.split(chunk)
             if now:
@@ -311,18 +314,19 @@ class Relay:
 
     def _own(self, call: CallLog) -> Headers:
         """The proxy's response headers."""
-        headers = [
-            (b"x-understudy-call-id", call.shown_id.encode()),
-            (b"x-understudy-served-by", call.served_by.encode()),
-        ]
+        headers = [(b"x-understudy-call-id", call.shown_id.encode())]
         if call.reason:
             headers.append((b"x-understudy-reason", call.reason.encode()))
-        if call.model_resolved:
-            headers.append((b"x-understudy-model", call.model_resolved.encode()))
-        elif call.endpoint in _DIVERTIBLE and (model := _model_of(call)):
-            headers.append((b"x-understudy-model", model))
         if call.cluster_id is not None:
             headers.append((b"x-understudy-cluster", call.cluster_id.encode()))
+        return headers
+
+    def _whose(self, call: CallLog) -> Headers:
+        """Who answered; an error of the proxy's own has no such headers."""
+        headers = self._own(call)
+        headers.append((b"x-understudy-served-by", call.served_by.encode()))
+        if model := call.model_resolved.encode() if call.model_resolved else _model_of(call):
+            headers.append((b"x-understudy-model", model))
         return headers
 
 
@@ -375,12 +379,13 @@ async def _linger(call: CallLog, receive: Receive) -> None:
 
 
 def _model_of(call: CallLog) -> bytes:
-    """What the answer says its model is, else what was asked for; found without parsing."""
-    for data in (call.answer[0] if call.answer else b"", call.request_body):
-        found = _MODEL.search(data)
-        if found is not None:
-            return found[1]
-    return b""
+    """What the answer says its model is, else what was asked for. Errors are no model's."""
+    if call.method != "POST" or call.endpoint not in _OF_MODELS or call.status >= 400:
+        return b""
+    piece = call.answer[0] if call.answer else b""
+    return model_in_answer(piece, call.response_content_type, call.response_content_encoding) or model_in_request(
+        call.request_body, call.fields.get(b"content-type", b"")
+    )
 
 
 def _too_large(limit: int) -> BodyTooLarge:
