@@ -1,5 +1,6 @@
 """The HTTP side. One call, told by the files it walks through:
 
+    http_server.py  clients' connections, as uvicorn has them
     app.py          the ASGI app: the relay under /v1, the admin API, health and metrics beside it
     relay.py        one call from its first byte to its record: read, decide, try, relay, log
     wire/           OpenAI's formats: which endpoint, which few fields, SSE events, usage

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import socket
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import Proxy, running
+from tests.conftest import ADMIN_TOKEN, Proxy, running
 from tests.integration.scripted import Scripted, answer, chunked
 
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello"}]}
@@ -134,3 +135,126 @@ def test_an_error_of_the_proxys_own_was_served_by_nobody(proxy: Proxy, upstream:
         assert got.status_code == status
         assert got.headers["x-understudy-call-id"]
         assert not {"x-understudy-served-by", "x-understudy-model"} & set(got.headers)
+
+
+@pytest.mark.parametrize(
+    ("target", "passed"),
+    [
+        ("/v1/models", "/v1/models"),
+        ("/v1/%6dodels/a%2Fb%20c//d;e?f=%67&g", "/v1/%6dodels/a%2Fb%20c//d;e?f=%67&g"),
+        ("/v1/files/a..b/%2e/c/../d", "/v1/files/a..b/%2e/c/../d"),
+        ("/%761/models", None),
+        ("/v1", None),
+        ("//v1/models", None),
+        ("/v2/models", None),
+        ("/v1/../admin", None),
+        ("/v1/%2e%2E/admin", None),
+        ("/v1/a/..%2f..%2fadmin", None),
+    ],
+)
+def test_what_is_below_v1_goes_up_as_it_is_and_nothing_else(
+    proxy: Proxy, upstream: Scripted, target: str, passed: str | None
+) -> None:
+    before = len(upstream.requests)
+    got = exchange(proxy, f"GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+    if passed is not None:
+        assert upstream.target.decode() == passed
+    else:
+        assert len(upstream.requests) == before
+        assert got.startswith(b"HTTP/1.1 404 ")
+        assert json.loads(got.partition(b"\r\n\r\n")[2])["error"]["message"] == f"there is nothing at GET {target}"
+
+
+def exchange(proxy: Proxy, sent: bytes) -> bytes:
+    """Send bytes, and read until the connection ends."""
+    with socket.create_connection(("127.0.0.1", httpx.URL(proxy.root).port or 0), timeout=10) as client:
+        client.sendall(sent)
+        got = b""
+        while piece := client.recv(65536):
+            got += piece
+        return got
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"no HTTP at all\r\n\r\n",
+        b"GET /v1/models HTTP/1.1\r\nbad header\r\n\r\n",
+        b"GET /v1/\xc3\xa4 HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"CONNECT x:443 HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"POST /v1/x HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"POST /v1/x HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nnot a length\r\n",
+    ],
+)
+def test_what_is_not_http_is_refused_in_openais_shape(proxy: Proxy, sent: bytes) -> None:
+    head, _, body = exchange(proxy, sent).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/json" in head
+    assert b"content-length: %d" % len(body) in head
+    error = json.loads(body)["error"]
+    assert error["message"].startswith("this is not an HTTP request: ")
+    assert (error["type"], error["code"], error["param"]) == ("invalid_request_error", "bad_request", None)
+
+
+def test_rubbish_after_a_request_never_looks_like_its_answer(proxy: Proxy, upstream: Scripted) -> None:
+    upstream.will(*answer(b"x" * 1000)[:1], then="keep")
+    got = exchange(proxy, b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n\x00\x01rubbish\r\n\r\n")
+    assert b"400 Bad Request" not in got
+
+
+@pytest.mark.parametrize("head", ["", "connection: keep-alive\r\n"])
+def test_a_client_of_http_1_0_gets_bodies_that_end_with_the_connection(
+    proxy: Proxy, upstream: Scripted, head: str
+) -> None:
+    stream = b'data: {"a":1}\n\ndata: [DONE]\n\n'
+    request = f"POST /v1/chat/completions HTTP/1.0\r\ncontent-length: 2\r\n{head}\r\n{{}}".encode()
+    upstream.will(*chunked([stream[:7], stream[7:]]))
+    got_head, _, body = exchange(proxy, request).partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in got_head
+    assert b"connection: close" in got_head
+    assert body == stream
+    upstream.will(*answer(ANSWER))
+    got_head, _, body = exchange(proxy, request).partition(b"\r\n\r\n")
+    assert b"content-length: %d" % len(ANSWER) in got_head
+    assert body == ANSWER
+
+
+def test_an_upgrade_that_is_not_made_leaves_ordinary_requests(proxy: Proxy, upstream: Scripted) -> None:
+    """Java's client asks for h2c with its first request."""
+    before = len(upstream.requests)
+    head = (
+        b"POST /v1/x%20y HTTP/1.1\r\nhost: x\r\nconnection: Upgrade, http2-settings\r\nupgrade: h2c\r\n"
+        b"http2-settings: AAMAAABkAAQ\r\ncontent-length: 5\r\n\r\n"
+    )
+    following = b"POST /v1/z HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}"
+    got = exchange(proxy, head + b"[1,2]" + following)
+    assert got.count(b"HTTP/1.1 200 ") == 2
+    (first_head, first_body), (second_head, second_body) = upstream.requests[before:]
+    assert first_head.startswith(b"POST /v1/x%20y HTTP/1.1\r\n")
+    assert second_head.startswith(b"POST /v1/z HTTP/1.1\r\n")
+    assert (first_body, second_body) == (b"[1,2]", b"{}")
+    assert not any(word in first_head.lower() for word in (b"upgrade", b"http2-settings"))
+
+
+def test_a_refused_websocket_is_no_noise_in_the_log(proxy: Proxy) -> None:
+    before = proxy.errors.read_text()
+    upgrade = b"connection: close, upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAA\r\n\r\n"
+    for target in (b"/v1/realtime?model=x", b"/elsewhere"):
+        got = exchange(proxy, b"GET " + target + b" HTTP/1.1\r\nhost: x\r\n" + upgrade)
+        assert got.startswith((b"HTTP/1.1 501 ", b"HTTP/1.1 404 "))
+        assert json.loads(got.partition(b"\r\n\r\n")[2])["error"]["message"]
+    assert proxy.errors.read_text() == before
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+def test_a_health_check_may_be_a_head(proxy: Proxy, path: str) -> None:
+    got = httpx.head(proxy.root + path)
+    assert (got.status_code, got.content) == (200, b"")
+
+
+def test_a_body_that_is_no_json_is_called_that(proxy: Proxy) -> None:
+    headers = {"authorization": f"Bearer {ADMIN_TOKEN}", "content-type": "application/json"}
+    got = httpx.post(f"{proxy.root}/admin/v1/models", content=b'{"name": }', headers=headers)
+    error = got.json()["error"]
+    assert (got.status_code, error["code"], error["param"]) == (400, "invalid_json", None)
+    assert error["message"] == "the body is not valid JSON: Expecting value at character 9"
