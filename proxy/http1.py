@@ -369,5 +369,10 @@ class Pool:
         except TimeoutError as error:
             message = f"the LLM at {where} could not be reached in time (connect timeout)"
             raise UpstreamTimeout(message, "connect") from error
+        except ssl.SSLCertVerificationError as error:
+            raise UpstreamUnreachable(
+                f"the LLM at {where} does not prove that it is {self._host}: {error.verify_message.rstrip('.')} "
+                "(SSL_CERT_FILE may name a file with the certificate of your own authority)"
+            ) from error
         except (OSError, UnicodeError) as error:  # SSLError and gaierror among them; a name that is none
             raise UpstreamUnreachable(f"the LLM at {where} can't be reached: {error}") from error

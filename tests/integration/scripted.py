@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 import threading
 from collections import deque
@@ -52,6 +53,7 @@ class Scripted:
         self._tls = tls
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
         self._ready = threading.Event()
+        self._open: set[asyncio.StreamWriter] = set()
 
     def will(self, *pieces: bytes, then: str = "keep") -> None:
         """Answer the next request so."""
@@ -81,8 +83,13 @@ class Scripted:
         self._ready.set()
         await self._stop.wait()
         server.close()
+        for writer in self._open:
+            writer.transport.abort()
+        while self._open:
+            await asyncio.sleep(0.01)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
         try:
             while head := await self._head(reader):
                 length = next(
@@ -103,6 +110,9 @@ class Scripted:
             pass
         finally:
             writer.close()
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                await writer.wait_closed()
+            self._open.discard(writer)
 
     async def _head(self, reader: asyncio.StreamReader) -> bytes:
         try:

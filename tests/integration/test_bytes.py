@@ -238,7 +238,7 @@ def test_an_upgrade_that_is_not_made_leaves_ordinary_requests(proxy: Proxy, upst
 
 def test_a_refused_websocket_is_no_noise_in_the_log(proxy: Proxy) -> None:
     before = proxy.errors.read_text()
-    upgrade = b"connection: close, upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAA\r\n\r\n"
+    upgrade = b"connection: close, upgrade\r\nupgrade: websocket\r\nsec-websocket-key: AAAA\r\n\r\n"
     for target in (b"/v1/realtime?model=x", b"/elsewhere"):
         got = exchange(proxy, b"GET " + target + b" HTTP/1.1\r\nhost: x\r\n" + upgrade)
         assert got.startswith((b"HTTP/1.1 501 ", b"HTTP/1.1 404 "))
