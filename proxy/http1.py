@@ -272,6 +272,10 @@ class Connection(asyncio.Protocol):
         if status < 200:
             answer.headers.clear()
             return
+        if status > 599:
+            answer.fail(UpstreamCut(f"the LLM's answer is not HTTP: there is no status {status}"))
+            self.abort()
+            return
         answer.status = status
         self._keeps_alive = self._parser.should_keep_alive()
         if answer.bodiless:

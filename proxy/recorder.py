@@ -75,6 +75,7 @@ class CallLog:
     model_resolved: str | None = None
     response_content_type: str = ""
     response_content_encoding: str = ""
+    response_has_length: bool = False
     upstream_request_id: str | None = None
     attempts: list[Attempt] = field(default_factory=list)
     answer: list[bytes] = field(default_factory=list)

@@ -115,6 +115,9 @@ class Relay:
             await self._ask_llm(call, send, deadline)
         except UnderstudyError as error:
             await self._fail(call, error, send)
+        except Exception:  # a fault of ours: the client gets it in OpenAI's shape, the log in full
+            log.exception("call.failed", call=call.shown_id)
+            await self._fail(call, UnderstudyError("something went wrong in the proxy; its log says what"), send)
 
     async def _fail(self, call: CallLog, error: UnderstudyError, send: Send) -> None:
         """Tell the client, in the way that is left."""
@@ -209,6 +212,9 @@ class Relay:
         call.response_content_encoding = find(headers, b"content-encoding").decode("latin-1")
         call.upstream_request_id = find(headers, b"x-request-id").decode("latin-1") or None
         length = find(headers, b"content-length")
+        if answer.status == 304 and length:  # of the body that it does not have
+            headers = [header for header in headers if header[0].lower() != b"content-length"]
+        call.response_has_length = bool(length)
         if length.isdigit() and int(length) <= WHOLE_BYTES:
             begun = time.perf_counter()
             try:
@@ -217,7 +223,12 @@ class Relay:
                 call.waited_seconds += time.perf_counter() - begun
             await self._send_whole(call, headers, body, send)
         elif content_type.startswith(b"text/event-stream"):
-            must_be_final = call.endpoint in _WITH_FINAL_EVENT and answer.status == 200 and not answer.is_framed
+            must_be_final = (
+                call.endpoint in _WITH_FINAL_EVENT
+                and answer.status == 200
+                and not answer.is_framed
+                and not call.response_content_encoding
+            )
             await self._send_stream(call, headers, answer.chunk, FinalEvent(), send, must_be_final)
         else:
             end = _LastBytes(int(length) if length.isdigit() else None)
@@ -248,6 +259,7 @@ class Relay:
             more: the next bytes; empty when there are none.
             must_be_final: the end of the bytes alone does not say that they are whole.
         """
+        is_whole = False
         begun = time.perf_counter()
         try:
             chunk = await more()
@@ -264,12 +276,16 @@ class Relay:
             if now:
                 await send({"type": "http.response.body", "body": now, "more_body": True})
             if last:
-                must_be_final = False
+                must_be_final, is_whole = False, isinstance(end, FinalEvent)
                 await self._record(call, "finished")
                 await send({"type": "http.response.body", "body": last, "more_body": True})
             begun = time.perf_counter()
             try:
                 chunk = await more()
+            except UpstreamError:
+                if not is_whole:
+                    raise
+                chunk = b""  # what breaks off after the final event is no part of the answer
             finally:
                 call.waited_seconds += time.perf_counter() - begun
             call.keep(chunk)
@@ -283,7 +299,8 @@ class Relay:
         await self._record(call, "upstream_cut")
         if self._log_now(error.code):
             log.warning("answer.broken_off", call=call.shown_id, error=str(error))
-        if call.response_content_type.startswith("text/event-stream") and not call.response_content_encoding:
+        is_stream = call.response_content_type.startswith("text/event-stream")
+        if is_stream and not call.response_content_encoding and not call.response_has_length:
             # The blank line ends what was cut. SDKs raise on an event with `error`, and take a clean end for the end.
             await send({"type": "http.response.body", "body": b"\n\n" + encode(error.body()), "more_body": True})
             await send({"type": "http.response.body", "body": b""})

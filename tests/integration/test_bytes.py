@@ -140,7 +140,7 @@ def test_an_error_of_the_proxys_own_was_served_by_nobody(proxy: Proxy, upstream:
 @pytest.mark.parametrize(
     ("target", "passed"),
     [
-        ("/v1/models", "/v1/models"),
+        ("/v1/models/ft:gpt-4o:acme::a1?after=b:c", "/v1/models/ft:gpt-4o:acme::a1?after=b:c"),
         ("/v1/%6dodels/a%2Fb%20c//d;e?f=%67&g", "/v1/%6dodels/a%2Fb%20c//d;e?f=%67&g"),
         ("/v1/files/a..b/%2e/c/../d", "/v1/files/a..b/%2e/c/../d"),
         ("/%761/models", None),
@@ -258,3 +258,62 @@ def test_a_body_that_is_no_json_is_called_that(proxy: Proxy) -> None:
     error = got.json()["error"]
     assert (got.status_code, error["code"], error["param"]) == (400, "invalid_json", None)
     assert error["message"] == "the body is not valid JSON: Expecting value at character 9"
+
+
+SSE = b'data: {"choices":[{"delta":{"content":"Hi"}}]}\n\ndata: [DONE]\n\n'
+
+
+def test_an_answer_without_a_body_may_tell_the_length_that_it_would_have(proxy: Proxy, upstream: Scripted) -> None:
+    upstream.will(b"HTTP/1.1 304 Not Modified\r\netag: x\r\ncontent-length: 1234\r\n\r\n")
+    got = httpx.get(f"{proxy.base_url}/files/f/content", headers={"if-none-match": "x"})
+    assert (got.status_code, got.headers["etag"], got.content) == (304, "x", b"")
+    upstream.will(b"HTTP/1.1 200 OK\r\ncontent-length: 1234567\r\n\r\n", then="close")
+    got = httpx.head(f"{proxy.base_url}/files/f/content")
+    assert (got.status_code, got.headers["content-length"]) == (200, "1234567")
+    upstream.will(b"HTTP/1.1 204 No Content\r\n\r\n")
+    assert httpx.delete(f"{proxy.base_url}/files/f").status_code == 204
+
+
+@pytest.mark.parametrize("then", ["reset", "close"])
+def test_a_stream_that_breaks_after_its_final_event_is_whole(proxy: Proxy, upstream: Scripted, then: str) -> None:
+    upstream.will(*chunked([SSE])[:-1], then=then)
+    assert ask(proxy).content == SSE
+    upstream.will(*chunked([SSE, b"data: [D"])[:-1], then=then)
+    got = ask(proxy)
+    assert got.content == SSE + b"data: [D"
+
+
+def test_a_stream_that_says_its_length_is_cut_where_it_breaks(proxy: Proxy, upstream: Scripted) -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 1000000\r\n\r\n"
+    upstream.will(head + b": note\n\n", then="close")
+    with pytest.raises(httpx.RemoteProtocolError, match="without sending complete message body"):
+        ask(proxy)
+
+
+def test_a_compressed_stream_may_end_with_its_connection(proxy: Proxy, upstream: Scripted) -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-encoding: gzip\r\n\r\n"
+    upstream.will(head, gzip.compress(SSE), then="close")
+    assert ask(proxy).content == SSE
+
+
+@pytest.mark.parametrize("status", ["999 Denied", "600 What", "000 Nothing"])
+def test_a_status_that_http_does_not_have_is_a_502(proxy: Proxy, upstream: Scripted, status: str) -> None:
+    upstream.will(*answer(b"{}", status=status), then="close")
+    got = ask(proxy)
+    assert (got.status_code, got.json()["error"]["code"]) == (502, "upstream_cut")
+
+
+def test_headers_may_be_empty_or_repeated(proxy: Proxy, upstream: Scripted) -> None:
+    upstream.will(
+        b"HTTP/1.1 200 OK\r\nX-Empty:\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nConnection: x-one\r\n"
+        b"connection: x-two\r\nx-one: 1\r\nx-two: 2\r\ncontent-length: 0\r\n\r\n"
+    )
+    got = exchange(
+        proxy,
+        b"GET /v1/models HTTP/1.1\r\nhost: x\r\nx-empty:\r\nx-same: 1\r\nx-same: 2\r\nconnection: x-one\r\n"
+        b"connection: close, x-two\r\nx-one: 1\r\nx-two: 2\r\n\r\n",
+    )
+    head = upstream.requests[-1][0]
+    assert b"x-empty: \r\nx-same: 1\r\nx-same: 2\r\n" in head
+    assert b"x-empty: \r\nset-cookie: a=1\r\nset-cookie: b=2\r\n" in got.lower()
+    assert not any(word in both for word in (b"x-one", b"x-two") for both in (head, got))
