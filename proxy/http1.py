@@ -64,7 +64,11 @@ class Answer:
     @property
     def is_framed(self) -> bool:
         """Whether its body says where it ends; if not, it ends with its connection."""
-        return any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in self.headers)
+        for header, value in self.headers:
+            name = header.lower()
+            if name == b"content-length" or (name == b"transfer-encoding" and value.lower().endswith(b"chunked")):
+                return True
+        return False
 
     async def begin(self) -> None:
         """Wait for the head.
@@ -239,7 +243,11 @@ class Connection(asyncio.Protocol):
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+        except httptools.HttpParserUpgrade:
+            answer.fail(UpstreamCut("the LLM went over to another protocol, unasked"))
+            self.abort()
+            return
+        except httptools.HttpParserError as error:
             answer.fail(UpstreamCut(f"the LLM's answer is not HTTP: {error}"))
             self.abort()
             return

@@ -40,6 +40,8 @@ log = structlog.get_logger()
 WHOLE_BYTES = 2**18  # an answer up to this length is sent in one piece
 PARSE_IN_THREAD_BYTES = 2**20
 LINGER_SECONDS = 5.0
+_EVENT_STREAM = "text/event-stream"
+_BODILESS = frozenset({204, 304})
 _DIVERTIBLE = frozenset({Endpoint.CHAT, Endpoint.RESPONSES})
 #: A stream of these without its final event is not whole.
 _WITH_FINAL_EVENT = _DIVERTIBLE | {Endpoint.COMPLETIONS}
@@ -208,11 +210,11 @@ class Relay:
         call.status = answer.status
         headers = for_client(answer.headers)
         content_type = find(headers, b"content-type")
-        call.response_content_type = content_type.decode("latin-1")
+        call.response_content_type = content_type.decode("latin-1").lower()
         call.response_content_encoding = find(headers, b"content-encoding").decode("latin-1")
         call.upstream_request_id = find(headers, b"x-request-id").decode("latin-1") or None
         length = find(headers, b"content-length")
-        if answer.status == 304 and length:  # of the body that it does not have
+        if answer.status in _BODILESS and length:  # of a body that it does not have
             headers = [header for header in headers if header[0].lower() != b"content-length"]
         call.response_has_length = bool(length)
         if length.isdigit() and int(length) <= WHOLE_BYTES:
@@ -222,7 +224,7 @@ class Relay:
             finally:
                 call.waited_seconds += time.perf_counter() - begun
             await self._send_whole(call, headers, body, send)
-        elif content_type.startswith(b"text/event-stream"):
+        elif call.response_content_type.startswith(_EVENT_STREAM):
             must_be_final = (
                 call.endpoint in _WITH_FINAL_EVENT
                 and answer.status == 200
@@ -299,7 +301,7 @@ class Relay:
         await self._record(call, "upstream_cut")
         if self._log_now(error.code):
             log.warning("answer.broken_off", call=call.shown_id, error=str(error))
-        is_stream = call.response_content_type.startswith("text/event-stream")
+        is_stream = call.response_content_type.startswith(_EVENT_STREAM)
         if is_stream and not call.response_content_encoding and not call.response_has_length:
             # The blank line ends what was cut. SDKs raise on an event with `error`, and take a clean end for the end.
             await send({"type": "http.response.body", "body": b"\n\n" + encode(error.body()), "more_body": True})

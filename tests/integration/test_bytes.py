@@ -270,8 +270,9 @@ def test_an_answer_without_a_body_may_tell_the_length_that_it_would_have(proxy: 
     upstream.will(b"HTTP/1.1 200 OK\r\ncontent-length: 1234567\r\n\r\n", then="close")
     got = httpx.head(f"{proxy.base_url}/files/f/content")
     assert (got.status_code, got.headers["content-length"]) == (200, "1234567")
-    upstream.will(b"HTTP/1.1 204 No Content\r\n\r\n")
-    assert httpx.delete(f"{proxy.base_url}/files/f").status_code == 204
+    for length in (b"", b"content-length: 0\r\n", b"content-length: 2\r\n"):
+        upstream.will(b"HTTP/1.1 204 No Content\r\n" + length + b"\r\n", then="close")
+        assert httpx.delete(f"{proxy.base_url}/files/f").status_code == 204
 
 
 @pytest.mark.parametrize("then", ["reset", "close"])
@@ -294,6 +295,23 @@ def test_a_compressed_stream_may_end_with_its_connection(proxy: Proxy, upstream:
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-encoding: gzip\r\n\r\n"
     upstream.will(head, gzip.compress(SSE), then="close")
     assert ask(proxy).content == SSE
+
+
+@pytest.mark.parametrize("header", [b"", b"transfer-encoding: identity\r\n"])
+def test_a_body_may_end_with_its_connection(proxy: Proxy, upstream: Scripted, header: bytes) -> None:
+    upstream.will(b"HTTP/1.1 200 OK\r\n" + header + b"\r\n" + ANSWER, then="close")
+    assert ask(proxy).content == ANSWER
+
+
+def test_what_an_llm_says_beside_its_answer_is_not_passed_on(proxy: Proxy, upstream: Scripted) -> None:
+    upstream.will(b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n", *chunked([SSE])[:-1], b"0\r\nx-trailer: 1\r\n\r\n")
+    got = ask(proxy)
+    assert (got.status_code, got.content) == (200, SSE)
+    assert not {"link", "x-trailer"} & set(got.headers)
+    upstream.will(*answer(ANSWER), b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]")
+    assert [ask(proxy).content, ask(proxy).content] == [ANSWER, b"{}"]
+    upstream.will(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n")
+    assert ask(proxy).json()["error"]["message"] == "the LLM went over to another protocol, unasked"
 
 
 @pytest.mark.parametrize("status", ["999 Denied", "600 What", "000 Nothing"])
