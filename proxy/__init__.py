@@ -11,9 +11,9 @@
     recorder.py     the call as a record, into the spool, before the client sees its end
     ledger.py       off the hot path: what a record says (model, tokens, money), for the log and the metrics
 
-Around it: `settings.py` (all of them), `errors.py` (the tree and OpenAI's error shape), `metrics.py` (every metric),
-`state.py` (the one state object), `serving.py` (which snapshot and promotions are in force, kept fresh),
-`endpoints/` (admin API, health), `vllm.py` (LoRA control plane), `supervisor.py` (worker processes and the shipper),
-`cli/` (the `understudy` command), `replay/` (recorded calls as a client and as an upstream), `imports/` (past calls
-from other tools' logs), `demo/`.
+Around it: `settings.py` (all of them; `base_url.py` checks URLs), `errors.py` (the tree and OpenAI's error shape),
+`metrics.py` (every metric), `state.py` (the one state object), `serving.py` (which snapshot and promotions are in
+force, kept fresh), `endpoints/` (admin API, health), `vllm.py` (LoRA control plane), `supervisor.py` (worker processes
+and the shipper), `cli/` (the `understudy` command), `replay/` (recorded calls as a client and as an upstream),
+`imports/` (past calls from other tools' logs), `demo/`.
 """
