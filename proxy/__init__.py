@@ -1,5 +1,6 @@
 """The HTTP side. One call, told by the files it walks through:
 
+    http_server.py  clients' connections, as uvicorn has them
     app.py          the ASGI app: the relay under /v1, the admin API, health and metrics beside it
     relay.py        one call from its first byte to its record: read, decide, try, relay, log
     wire/           OpenAI's formats: which endpoint, which few fields, SSE events, usage
@@ -10,9 +11,9 @@
     recorder.py     the call as a record, into the spool, before the client sees its end
     ledger.py       off the hot path: what a record says (model, tokens, money), for the log and the metrics
 
-Around it: `settings.py` (all of them), `errors.py` (the tree and OpenAI's error shape), `metrics.py` (every metric),
-`state.py` (the one state object), `serving.py` (which snapshot and promotions are in force, kept fresh),
-`endpoints/` (admin API, health), `vllm.py` (LoRA control plane), `supervisor.py` (worker processes and the shipper),
-`cli/` (the `understudy` command), `replay/` (recorded calls as a client and as an upstream), `imports/` (past calls
-from other tools' logs), `demo/`.
+Around it: `settings.py` (all of them; `base_url.py` checks URLs), `errors.py` (the tree and OpenAI's error shape),
+`metrics.py` (every metric), `state.py` (the one state object), `serving.py` (which snapshot and promotions are in
+force, kept fresh), `endpoints/` (admin API, health), `vllm.py` (LoRA control plane), `supervisor.py` (worker processes
+and the shipper), `cli/` (the `understudy` command), `replay/` (recorded calls as a client and as an upstream),
+`imports/` (past calls from other tools' logs), `demo/`.
 """

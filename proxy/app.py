@@ -7,8 +7,10 @@ than the routing decision itself, and middleware hides a client's disconnect.
 from __future__ import annotations
 
 import asyncio
+import posixpath
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import unquote
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -111,7 +113,7 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] == "http" and scope["path"].startswith("/v1/"):
+        if scope["type"] == "http" and is_relayed(scope["raw_path"]):
             if find(scope["headers"], b"upgrade").lower() == b"websocket":
                 await _no_websockets(send)
                 return
@@ -120,6 +122,19 @@ class Front:
             await self._relay(scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+
+def is_relayed(raw_path: bytes) -> bool:
+    """Whether a path, as it stands in the request line, is the upstream's: what is literally below `/v1/`.
+
+    Such a path is relayed byte for byte, with whatever is encoded in it. One that spells `/v1` in another way, or
+    leaves it again (`/v1/../x`, `/v1/%2e%2e/x`), is not: the upstream's other paths are none of our clients' business.
+    """
+    if not raw_path.startswith(b"/v1/"):
+        return False
+    if b".." not in raw_path and b"%2" not in raw_path:
+        return True
+    return f"{posixpath.normpath(unquote(raw_path))}/".startswith("/v1/")
 
 
 async def _no_websockets(send: Send) -> None:

@@ -25,13 +25,14 @@ class Breaker:
         """
         Args:
             clock: monotonic seconds.
-            on_change: told whether the server counts as up, whenever that changes.
+            on_change: told whether the server counts as up, whenever that changes; nothing is known at first.
         """
         self._clock = clock
         self._on_change = on_change
         self._failures = 0
         self._pause_seconds = FIRST_PAUSE_SECONDS
         self._retry_at = 0.0
+        self._is_up: bool | None = None
         self.state = BreakerState.CLOSED
 
     def admits(self) -> bool:
@@ -47,9 +48,8 @@ class Breaker:
         """The server answered (a client's own mistake answered with 400 counts too)."""
         self._failures = 0
         self._pause_seconds = FIRST_PAUSE_SECONDS
-        if self.state is not BreakerState.CLOSED:
-            self.state = BreakerState.CLOSED
-            self._on_change(True)
+        self.state = BreakerState.CLOSED
+        self._tell(True)
 
     def failed(self) -> None:
         """The server refused, broke off, was too slow or failed."""
@@ -59,13 +59,18 @@ class Breaker:
             self._open()
         elif self.state is BreakerState.CLOSED and self._failures >= OPEN_AFTER_FAILURES:
             self._open()
-            self._on_change(False)
+            self._tell(False)
 
     def abandoned(self) -> None:
         """The call ended before the server could show anything (the client left): the next one may try."""
         if self.state is BreakerState.HALF_OPEN:
             self.state = BreakerState.OPEN
             self._retry_at = self._clock()
+
+    def _tell(self, is_up: bool) -> None:
+        if self._is_up is not is_up:
+            self._is_up = is_up
+            self._on_change(is_up)
 
     def _open(self) -> None:
         self.state = BreakerState.OPEN

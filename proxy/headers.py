@@ -5,6 +5,8 @@ ASGI gives a request's names in lower case; an answer's keep the case in which t
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Iterable
 
 Header = tuple[bytes, bytes]
@@ -24,17 +26,20 @@ def for_upstream(headers: Headers, authorization: bytes | None, secret: bytes) -
 
     Args:
         authorization: put in the place of the client's own; None passes that on.
-        secret: the admin token; a header whose value is or ends with it stays here.
+        secret: the admin token; a header that holds it stays here.
     """
     dropped = _NOT_FOR_UPSTREAM | _named_by_connection(headers)
-    passed = [
-        header
-        for header in headers
-        if header[0] not in dropped and not header[0].startswith(OWN_PREFIX) and header[1].rpartition(b" ")[2] != secret
-    ]
-    if authorization is None:
-        return passed
-    return [*(header for header in passed if header[0] != b"authorization"), (b"authorization", authorization)]
+    passed = []
+    for header in headers:
+        name, value = header
+        if name in dropped or name.startswith(OWN_PREFIX) or (value.endswith(secret) and value.split()[-1] == secret):
+            continue
+        if name == b"authorization" and (authorization is not None or _logs_in_with(secret, value)):
+            continue
+        passed.append(header)
+    if authorization is not None:
+        passed.append((b"authorization", authorization))
+    return passed
 
 
 def for_client(headers: Headers) -> Headers:
@@ -55,7 +60,19 @@ def find(headers: Iterable[Header], wanted: bytes) -> bytes:
 
 def _named_by_connection(headers: Headers) -> frozenset[bytes]:
     """Headers that `Connection` declares to be of this hop only."""
-    value = find(headers, b"connection").lower()
-    if not value or value in (b"keep-alive", b"close"):
-        return _NOTHING
-    return frozenset(token.strip() for token in value.split(b","))
+    named = _NOTHING
+    for name, value in headers:
+        if len(name) == 10 and name.lower() == b"connection" and value not in (b"keep-alive", b"close"):
+            named |= {token.strip() for token in value.lower().split(b",")}
+    return named
+
+
+def _logs_in_with(secret: bytes, authorization: bytes) -> bool:
+    """Whether the admin token is the password, as in a browser that is logged in at the start page."""
+    scheme, _, credentials = authorization.partition(b" ")
+    if scheme.lower() != b"basic":
+        return False
+    try:
+        return base64.b64decode(credentials).endswith(b":" + secret)
+    except binascii.Error:
+        return False

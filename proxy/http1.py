@@ -64,7 +64,11 @@ class Answer:
     @property
     def is_framed(self) -> bool:
         """Whether its body says where it ends; if not, it ends with its connection."""
-        return any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in self.headers)
+        for header, value in self.headers:
+            name = header.lower()
+            if name == b"content-length" or (name == b"transfer-encoding" and value.lower().endswith(b"chunked")):
+                return True
+        return False
 
     async def begin(self) -> None:
         """Wait for the head.
@@ -239,7 +243,11 @@ class Connection(asyncio.Protocol):
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+        except httptools.HttpParserUpgrade:
+            answer.fail(UpstreamCut("the LLM went over to another protocol, unasked"))
+            self.abort()
+            return
+        except httptools.HttpParserError as error:
             answer.fail(UpstreamCut(f"the LLM's answer is not HTTP: {error}"))
             self.abort()
             return
@@ -271,6 +279,10 @@ class Connection(asyncio.Protocol):
             return
         if status < 200:
             answer.headers.clear()
+            return
+        if status > 599:
+            answer.fail(UpstreamCut(f"the LLM's answer is not HTTP: there is no status {status}"))
+            self.abort()
             return
         answer.status = status
         self._keeps_alive = self._parser.should_keep_alive()
@@ -369,5 +381,10 @@ class Pool:
         except TimeoutError as error:
             message = f"the LLM at {where} could not be reached in time (connect timeout)"
             raise UpstreamTimeout(message, "connect") from error
+        except ssl.SSLCertVerificationError as error:
+            raise UpstreamUnreachable(
+                f"the LLM at {where} does not prove that it is {self._host}: {error.verify_message.rstrip('.')} "
+                "(SSL_CERT_FILE may name a file with the certificate of your own authority)"
+            ) from error
         except (OSError, UnicodeError) as error:  # SSLError and gaierror among them; a name that is none
             raise UpstreamUnreachable(f"the LLM at {where} can't be reached: {error}") from error

@@ -254,6 +254,13 @@ class Metrics:
                 shown = current is not None and current.stage is stage
                 self._promotion_stage.labels(cluster_id, stage.value).set(1 if shown else 0)
 
+    def know_slm(self, slm: str) -> None:
+        """Give an SLM server its series: 0 until a worker has seen it answer.
+
+        Dated long ago, so that a worker that starts later does not hide what the others have seen.
+        """
+        self._slm_up.labels(slm)._value.set(0.0, timestamp=1.0)
+
     def show_slm(self, slm: str, up: bool) -> None:
         """Show whether the SLM server called `slm` in the settings answers."""
         self._slm_up.labels(slm).set(1 if up else 0)

@@ -35,14 +35,17 @@ _LEVELS = ("off", "metadata", "redacted", "full")
 _OF_WORDS = frozenset({Endpoint.CHAT, Endpoint.RESPONSES, Endpoint.COMPLETIONS, Endpoint.EMBEDDINGS})
 
 
-def lower_level(configured: str, asked: bytes) -> str:
-    """What is kept of a call: a client may ask for less than is configured, never for more."""
-    if not asked:
-        return configured
-    wanted = asked.decode("latin-1").strip().lower()
-    if wanted not in _LEVELS:
-        return configured
-    return min(configured, wanted, key=_LEVELS.index)
+def lower_level(configured: str, headers: Headers) -> str:
+    """What is kept of a call: a client may ask for less than is configured, never for more.
+
+    Who sends `x-understudy-log` at all wants something kept back: a value that means nothing counts as `metadata`.
+    """
+    level = configured
+    for name, value in headers:
+        if name == b"x-understudy-log":
+            wanted = value.decode("latin-1").strip().lower()
+            level = min(level, wanted if wanted in _LEVELS else "metadata", key=_LEVELS.index)
+    return level
 
 
 @dataclass(slots=True)
@@ -72,6 +75,7 @@ class CallLog:
     model_resolved: str | None = None
     response_content_type: str = ""
     response_content_encoding: str = ""
+    response_has_length: bool = False
     upstream_request_id: str | None = None
     attempts: list[Attempt] = field(default_factory=list)
     answer: list[bytes] = field(default_factory=list)
@@ -129,7 +133,9 @@ class Recorder:
             max(took - call.waited_seconds, 0.0),
             first,
         )
-        level = lower_level(self._level, call.fields.get(b"x-understudy-log", b""))
+        level = self._level
+        if b"x-understudy-log" in call.fields:
+            level = lower_level(level, call.headers)
         if level == "off":
             return
         record = self._record(call, ended, level, took, first)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,6 +23,7 @@ from proxy.headers import Headers, find, for_client, for_upstream
 from proxy.logs import OncePerMinute
 from proxy.recorder import CallLog
 from proxy.wire.endpoint import Endpoint, classify
+from proxy.wire.model_name import model_in_answer, model_in_request
 from proxy.wire.sse import FinalEvent, encode
 from router.decision import Reason
 from router.features import FeaturesUnreadable, read_chat, read_responses
@@ -40,10 +40,15 @@ log = structlog.get_logger()
 WHOLE_BYTES = 2**18  # an answer up to this length is sent in one piece
 PARSE_IN_THREAD_BYTES = 2**20
 LINGER_SECONDS = 5.0
-_MODEL = re.compile(rb'"model"\s*:\s*"([\x21\x23-\x5b\x5d-\x7e]{1,200})"')
+_EVENT_STREAM = "text/event-stream"
+_BODILESS = frozenset({204, 304})
 _DIVERTIBLE = frozenset({Endpoint.CHAT, Endpoint.RESPONSES})
 #: A stream of these without its final event is not whole.
 _WITH_FINAL_EVENT = _DIVERTIBLE | {Endpoint.COMPLETIONS}
+#: A POST to these is answered by a model.
+_OF_MODELS = _WITH_FINAL_EVENT | {
+    Endpoint.EMBEDDINGS, Endpoint.MODERATIONS, Endpoint.IMAGES, Endpoint.AUDIO, Endpoint.OTHER,
+}  # fmt: skip
 
 
 class ClientLeft(Exception):
@@ -112,6 +117,9 @@ class Relay:
             await self._ask_llm(call, send, deadline)
         except UnderstudyError as error:
             await self._fail(call, error, send)
+        except Exception:  # a fault of ours: the client gets it in OpenAI's shape, the log in full
+            log.exception("call.failed", call=call.shown_id)
+            await self._fail(call, UnderstudyError("something went wrong in the proxy; its log says what"), send)
 
     async def _fail(self, call: CallLog, error: UnderstudyError, send: Send) -> None:
         """Tell the client, in the way that is left."""
@@ -122,7 +130,7 @@ class Relay:
 
     async def _divert(self, call: CallLog, send: Send, deadline: float) -> bool:
         """Decide, and let an SLM answer if it may and can. False: it is the LLM's turn."""
-        route = call.fields.get(b"x-understudy-route", b"").strip().lower()
+        route = _route(call)
         if route == b"slm" and not self._is_admin(call):
             raise Forbidden("x-understudy-route: slm needs the admin token")
         router = self._state.serving.router
@@ -145,8 +153,10 @@ class Relay:
         if not decision.to_slm:
             return False
         begun = time.perf_counter()
-        outcome = await self._state.slm.attempt(call.endpoint, body, features, decision, deadline)
-        call.waited_seconds += time.perf_counter() - begun
+        try:
+            outcome = await self._state.slm.attempt(call.endpoint, body, features, decision, deadline)
+        finally:
+            call.waited_seconds += time.perf_counter() - begun
         if isinstance(outcome, Declined):
             call.reason = outcome.reason
             call.attempts.append(outcome.attempt)
@@ -187,9 +197,11 @@ class Relay:
         state = self._state
         headers = for_upstream(call.headers, state.llm_authorization, state.gate.secret)
         begun = time.perf_counter()
-        answer = await state.llm.ask(call.method, call.target[3:], headers, call.request_body, deadline)
         try:
+            answer = await state.llm.ask(call.method, call.target[3:], headers, call.request_body, deadline)
+        finally:
             call.waited_seconds += time.perf_counter() - begun
+        try:
             await self._relay_answer(call, answer, send)
         finally:
             answer.close()
@@ -198,17 +210,27 @@ class Relay:
         call.status = answer.status
         headers = for_client(answer.headers)
         content_type = find(headers, b"content-type")
-        call.response_content_type = content_type.decode("latin-1")
+        call.response_content_type = content_type.decode("latin-1").lower()
         call.response_content_encoding = find(headers, b"content-encoding").decode("latin-1")
         call.upstream_request_id = find(headers, b"x-request-id").decode("latin-1") or None
         length = find(headers, b"content-length")
+        if answer.status in _BODILESS and length:  # of a body that it does not have
+            headers = [header for header in headers if header[0].lower() != b"content-length"]
+        call.response_has_length = bool(length)
         if length.isdigit() and int(length) <= WHOLE_BYTES:
             begun = time.perf_counter()
-            body = await answer.read()
-            call.waited_seconds += time.perf_counter() - begun
+            try:
+                body = await answer.read()
+            finally:
+                call.waited_seconds += time.perf_counter() - begun
             await self._send_whole(call, headers, body, send)
-        elif content_type.startswith(b"text/event-stream"):
-            must_be_final = call.endpoint in _WITH_FINAL_EVENT and answer.status == 200 and not answer.is_framed
+        elif call.response_content_type.startswith(_EVENT_STREAM):
+            must_be_final = (
+                call.endpoint in _WITH_FINAL_EVENT
+                and answer.status == 200
+                and not answer.is_framed
+                and not call.response_content_encoding
+            )
             await self._send_stream(call, headers, answer.chunk, FinalEvent(), send, must_be_final)
         else:
             end = _LastBytes(int(length) if length.isdigit() else None)
@@ -219,7 +241,7 @@ class Relay:
         call.keep(body)
         await self._record(call, "finished")
         call.has_begun = True
-        await send({"type": "http.response.start", "status": call.status, "headers": headers + self._own(call)})
+        await send({"type": "http.response.start", "status": call.status, "headers": headers + self._whose(call)})
         await send({"type": "http.response.body", "body": body})
 
     async def _send_stream(
@@ -239,26 +261,35 @@ class Relay:
             more: the next bytes; empty when there are none.
             must_be_final: the end of the bytes alone does not say that they are whole.
         """
+        is_whole = False
         begun = time.perf_counter()
-        chunk = await more()
+        try:
+            chunk = await more()
+        finally:
+            call.waited_seconds += time.perf_counter() - begun
         call.first_byte = time.perf_counter()
-        call.waited_seconds += call.first_byte - begun
         call.keep(chunk)
         call.has_begun = True
         if isinstance(end, FinalEvent):
             headers.append((b"x-accel-buffering", b"no"))
-        await send({"type": "http.response.start", "status": call.status, "headers": headers + self._own(call)})
+        await send({"type": "http.response.start", "status": call.status, "headers": headers + self._whose(call)})
         while chunk:
             now, last = end.split(chunk)
             if now:
                 await send({"type": "http.response.body", "body": now, "more_body": True})
             if last:
-                must_be_final = False
+                must_be_final, is_whole = False, isinstance(end, FinalEvent)
                 await self._record(call, "finished")
                 await send({"type": "http.response.body", "body": last, "more_body": True})
             begun = time.perf_counter()
-            chunk = await more()
-            call.waited_seconds += time.perf_counter() - begun
+            try:
+                chunk = await more()
+            except UpstreamError:
+                if not is_whole:
+                    raise
+                chunk = b""  # what breaks off after the final event is no part of the answer
+            finally:
+                call.waited_seconds += time.perf_counter() - begun
             call.keep(chunk)
         if must_be_final:
             raise UpstreamCut("the LLM closed the connection before its answer was whole")
@@ -270,7 +301,8 @@ class Relay:
         await self._record(call, "upstream_cut")
         if self._log_now(error.code):
             log.warning("answer.broken_off", call=call.shown_id, error=str(error))
-        if call.response_content_type.startswith("text/event-stream") and not call.response_content_encoding:
+        is_stream = call.response_content_type.startswith(_EVENT_STREAM)
+        if is_stream and not call.response_content_encoding and not call.response_has_length:
             # The blank line ends what was cut. SDKs raise on an event with `error`, and take a clean end for the end.
             await send({"type": "http.response.body", "body": b"\n\n" + encode(error.body()), "more_body": True})
             await send({"type": "http.response.body", "body": b""})
@@ -301,18 +333,19 @@ class Relay:
 
     def _own(self, call: CallLog) -> Headers:
         """The proxy's response headers."""
-        headers = [
-            (b"x-understudy-call-id", call.shown_id.encode()),
-            (b"x-understudy-served-by", call.served_by.encode()),
-        ]
+        headers = [(b"x-understudy-call-id", call.shown_id.encode())]
         if call.reason:
             headers.append((b"x-understudy-reason", call.reason.encode()))
-        if call.model_resolved:
-            headers.append((b"x-understudy-model", call.model_resolved.encode()))
-        elif call.endpoint in _DIVERTIBLE and (model := _model_of(call)):
-            headers.append((b"x-understudy-model", model))
         if call.cluster_id is not None:
             headers.append((b"x-understudy-cluster", call.cluster_id.encode()))
+        return headers
+
+    def _whose(self, call: CallLog) -> Headers:
+        """Who answered; an error of the proxy's own has no such headers."""
+        headers = self._own(call)
+        headers.append((b"x-understudy-served-by", call.served_by.encode()))
+        if model := call.model_resolved.encode() if call.model_resolved else _model_of(call):
+            headers.append((b"x-understudy-model", model))
         return headers
 
 
@@ -346,6 +379,14 @@ class _LastBytes:
         return b""
 
 
+def _route(call: CallLog) -> bytes:
+    """`auto`, `llm` or `slm`. Who asks for anything else, or for several, gets the LLM: it is never wrong."""
+    if b"x-understudy-route" not in call.fields:
+        return b"auto"
+    asked = {value.strip().lower() for name, value in call.headers if name == b"x-understudy-route"}
+    return asked.pop() if asked in ({b"auto"}, {b"slm"}) else b"llm"
+
+
 async def _linger(call: CallLog, receive: Receive) -> None:
     """Take what a client still sends of a refused body, for a while: closing on it could destroy the answer unread."""
     if b"expect" in call.fields:
@@ -357,12 +398,13 @@ async def _linger(call: CallLog, receive: Receive) -> None:
 
 
 def _model_of(call: CallLog) -> bytes:
-    """What the answer says its model is, else what was asked for; found without parsing."""
-    for data in (call.answer[0] if call.answer else b"", call.request_body):
-        found = _MODEL.search(data)
-        if found is not None:
-            return found[1]
-    return b""
+    """What the answer says its model is, else what was asked for. Errors are no model's."""
+    if call.method != "POST" or call.endpoint not in _OF_MODELS or call.status >= 400:
+        return b""
+    piece = call.answer[0] if call.answer else b""
+    return model_in_answer(piece, call.response_content_type, call.response_content_encoding) or model_in_request(
+        call.request_body, call.fields.get(b"content-type", b"")
+    )
 
 
 def _too_large(limit: int) -> BodyTooLarge:

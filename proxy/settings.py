@@ -1,38 +1,69 @@
 """All settings: variables `UNDERSTUDY_*`, or a TOML file named by `UNDERSTUDY_CONFIG`.
 
 The environment wins. Read once, validated, frozen, passed down. An unknown name is an error: a misspelt setting must
-not be silently ignored.
+not be silently ignored. What is accepted here works later, or fails for reasons that lie outside: a malformed value
+ends the command in one line that names its variable.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from proxy.base_url import checked_base_url
 from proxy.errors import SettingsInvalid
 
 PREFIX = "UNDERSTUDY_"
+_DAY_SECONDS = 86_400.0
+_CENTURY_DAYS = 36_500
+_MAX_USD = 1e6
+_MAX_SHOWN_CHARS = 200
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def _checked_secret(value: str | None) -> str | None:
+    """A credential as it can stand in a header. Keys often come from files, with the line's end; an empty one is none.
+
+    Raises:
+        ValueError: what is inside would end the header, or be read as two words.
+    """
+    value = (value or "").strip()
+    if value and not _TOKEN.fullmatch(value):
+        raise ValueError("must be one word of visible ASCII characters: no spaces, line breaks or control characters")
+    return value or None
+
+
+#: What goes after `Bearer`; unset when empty.
+Secret = Annotated[str | None, AfterValidator(_checked_secret)]
+#: A duration in seconds, more than none.
+Timeout = Annotated[float, Field(gt=0, le=_DAY_SECONDS)]
+#: A price in US dollars.
+Usd = Annotated[float, Field(ge=0, le=_MAX_USD)]
 
 
 class Settings(BaseModel):
     """What can be configured. Field `x` is `UNDERSTUDY_X` in the environment and `x` in the TOML file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     upstream_url: str = Field("https://api.openai.com/v1", description="base URL of the LLM")
-    upstream_api_key: str | None = Field(
+    upstream_api_key: Secret = Field(
         None, description="key for the LLM; unset: the client's own `Authorization` is forwarded"
     )
     slm_url: dict[str, str] = Field(default_factory=dict, description="base URL(s) of vLLM servers: `name=url,…`")
-    slm_api_key: str | None = Field(None, description="key for the SLM servers, where they want one")
+    slm_api_key: Secret = Field(None, description="key for the SLM servers, where they want one")
     data_dir: Path = Field(Path("understudy-data"), description="spool, artifacts, embedded database, keys")
-    database_url: str | None = Field(None, description="any SQLAlchemy URL; unset: SQLite in the data directory")
-    admin_token: str | None = Field(
+    database_url: str | None = Field(
+        None, description="SQLAlchemy URL of SQLite or PostgreSQL; unset: SQLite in the data directory"
+    )
+    admin_token: Secret = Field(
         None,
         description="admin API and console; unset: generated on first start, kept in the data directory (mode 600)",
     )
@@ -45,26 +76,26 @@ class Settings(BaseModel):
     log_bodies: Literal["full", "redacted", "metadata", "off"] = Field(
         "full", description="how much of the calls is kept"
     )
-    retention_days: int = Field(90, ge=1, description="calls older than this are deleted")
-    max_body_bytes: int = Field(64 * 2**20, ge=1024, description="larger request bodies are refused with 413")
-    connect_timeout_seconds: float = Field(5.0, gt=0, description="to open a connection to an upstream")
-    first_token_timeout_seconds: float = Field(600.0, gt=0, description="from dispatch to the LLM's first byte")
-    idle_timeout_seconds: float = Field(120.0, gt=0, description="between two pieces of an answer")
-    total_timeout_seconds: float = Field(3600.0, gt=0, description="for one call, fallback included")
-    slm_timeout_seconds: float = Field(30.0, gt=0, description="for an SLM's whole answer, before the LLM is asked")
+    retention_days: int = Field(90, ge=1, le=_CENTURY_DAYS, description="calls older than this are deleted")
+    max_body_bytes: int = Field(64 * 2**20, ge=1024, le=2**40, description="larger request bodies are refused with 413")
+    connect_timeout_seconds: Timeout = Field(5.0, description="to open a connection to an upstream")
+    first_token_timeout_seconds: Timeout = Field(600.0, description="from dispatch to the LLM's first byte")
+    idle_timeout_seconds: Timeout = Field(120.0, description="between two pieces of an answer")
+    total_timeout_seconds: Timeout = Field(3600.0, description="for one call, fallback included")
+    slm_timeout_seconds: Timeout = Field(30.0, description="for an SLM's whole answer, before the LLM is asked")
     slm_min_confidence: float = Field(
         0.0, ge=0, le=1, description="mean token probability under which an SLM's answer is not served"
     )
-    slm_input_usd_per_million_tokens: float = Field(
-        0.0, ge=0, description="what an SLM server charges for input; 0: nothing per token"
+    slm_input_usd_per_million_tokens: Usd = Field(
+        0.0, description="what an SLM server charges for input; 0: nothing per token"
     )
-    slm_output_usd_per_million_tokens: float = Field(
-        0.0, ge=0, description="what an SLM server charges for output; 0: nothing per token"
+    slm_output_usd_per_million_tokens: Usd = Field(
+        0.0, description="what an SLM server charges for output; 0: nothing per token"
     )
-    slm_gpu_usd_per_hour: float = Field(
-        0.0, ge=0, description="what each SLM server's GPU costs, busy or idle; 0: left out of the cost"
+    slm_gpu_usd_per_hour: Usd = Field(
+        0.0, description="what each SLM server's GPU costs, busy or idle; 0: left out of the cost"
     )
-    drain_seconds: float = Field(30.0, ge=0, description="time that running calls get at shutdown")
+    drain_seconds: float = Field(30.0, ge=0, le=_DAY_SECONDS, description="time that running calls get at shutdown")
 
     @field_validator("slm_url", mode="before")
     @classmethod
@@ -85,14 +116,40 @@ class Settings(BaseModel):
     @field_validator("upstream_url")
     @classmethod
     def _check_url(cls, value: str) -> str:
-        if not value.startswith(("http://", "https://")):
-            raise ValueError(f"must begin with http:// or https://, not {value!r}")
-        return value.rstrip("/")
+        url = checked_base_url(value.strip())
+        if "@" in url:
+            raise ValueError("must hold no credentials; the key goes into UNDERSTUDY_UPSTREAM_API_KEY")
+        return url
 
     @field_validator("slm_url")
     @classmethod
     def _check_urls(cls, value: dict[str, str]) -> dict[str, str]:
-        return {name: cls._check_url(url) for name, url in value.items()}
+        checked = {}
+        for name, url in value.items():
+            if not _TOKEN.fullmatch(name):
+                raise ValueError(f"server names are words of visible ASCII characters, not {name!r}")
+            try:
+                checked[name] = checked_base_url(url.strip())
+            except ValueError as error:
+                raise ValueError(f"server {name!r}: {error}") from error
+        return checked
+
+    @field_validator("data_dir")
+    @classmethod
+    def _check_data_dir(cls, value: Path) -> Path:
+        if _CONTROL.search(str(value)):
+            raise ValueError("must not contain control characters")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, value: str | None) -> str | None:
+        value = (value or "").strip()
+        if value:
+            from storage.database import check_url  # SQLAlchemy takes 0.2 s to import: only where it is needed
+
+            check_url(value)
+        return value or None
 
     @property
     def database(self) -> str:
@@ -142,6 +199,14 @@ def load_settings(environ: Mapping[str, str] | None = None, **overrides: Any) ->
             known = ", ".join(sorted(PREFIX + field.upper() for field in Settings.model_fields))
             message = f"{PREFIX}{name.upper()}: no such setting; known are {known}"
         else:
-            shown = "***" if "key" in name or "token" in name else repr(first["input"])
-            message = f"{PREFIX}{name.upper()}={shown}: {first['msg']}"
+            said = first["msg"].removeprefix("Value error, ")
+            message = f"{PREFIX}{name.upper()}={_shown(name, first['input'])}: {said}"
         raise SettingsInvalid(message) from error
+
+
+def _shown(name: str, value: object) -> str:
+    """A value as an error message may show it: in one line, not endless, and no secret."""
+    shown = repr(value)
+    if "key" in name or "token" in name or "@" in shown:  # user:password@host
+        return "***"
+    return shown if len(shown) <= _MAX_SHOWN_CHARS else f"{shown[:_MAX_SHOWN_CHARS]}…"

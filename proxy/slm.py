@@ -78,7 +78,7 @@ class SlmClient:
         self._log_now = OncePerMinute()
         self._breakers: dict[str, Breaker] = {}
         for name in settings.slm_url:
-            metrics.show_slm(name, True)
+            metrics.know_slm(name)
             self._breakers[name] = Breaker(time.monotonic, lambda up, name=name: metrics.show_slm(name, up))  # type: ignore[misc]
 
     async def attempt(

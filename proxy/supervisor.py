@@ -29,6 +29,7 @@ from uvicorn.config import STARTUP_FAILURE, Config
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from proxy.errors import DataDirUnusable, PortUnusable
+from proxy.http_server import ClientConnection
 from proxy.logs import configure_logs
 from proxy.settings import Settings
 from storage.errors import StorageError
@@ -81,7 +82,7 @@ def serve(settings: Settings, host: str, port: int, workers: int, announce: Call
         factory=True,
         workers=workers,
         loop="uvloop",
-        http="httptools",
+        http=ClientConnection,
         ws="none",
         lifespan="on",
         log_config=None,

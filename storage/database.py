@@ -12,8 +12,8 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import create_engine, event, text
-from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
@@ -38,7 +38,7 @@ class Database:
     """One database, by its SQLAlchemy URL. Nothing is opened before the first use."""
 
     def __init__(self, url: str) -> None:
-        self.url = f"postgresql+psycopg{url.removeprefix('postgresql')}" if url.startswith("postgresql://") else url
+        self.url = _with_driver(url)
         self.is_sqlite = self.url.startswith("sqlite")
         self._engine = self._make_engine()
         self._writing_engine = self._engine.execution_options(**{_WRITES: True})
@@ -122,14 +122,50 @@ class Database:
         self._engine.dispose()
 
 
+def check_url(url: str) -> None:
+    """See that a database can be used, as far as its URL tells. Opens nothing.
+
+    Raises:
+        ValueError: it is none, or of a kind or driver that isn't supported; in one line, without the URL (which may
+            hold a password).
+    """
+    try:
+        parsed = make_url(_with_driver(url))
+    except (ArgumentError, ValueError) as error:  # ValueError: of the port
+        raise ValueError(f"is not a database's URL: {_in_one_line(error)}") from error
+    backend = parsed.get_backend_name()
+    try:
+        if backend not in ("sqlite", "postgresql"):
+            raise ValueError(f"databases are sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME, not {backend}")
+        dialect = parsed.get_dialect()
+        if dialect.is_async:
+            raise ValueError(f"the driver {dialect.driver} is asynchronous; leave it out of the URL")
+        dialect.import_dbapi()
+    except ArgumentError as error:  # a driver that SQLAlchemy does not know
+        raise ValueError(f"is not a database's URL: {_in_one_line(error)}") from error
+    except ImportError as error:
+        raise ValueError(f"its driver is not installed: {_in_one_line(error)}") from error
+    if backend == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise ValueError("must name a file: several processes share the database")
+
+
+def _with_driver(url: str) -> str:
+    return f"postgresql+psycopg{url.removeprefix('postgresql')}" if url.startswith("postgresql://") else url
+
+
+def _in_one_line(error: BaseException | None) -> str:
+    """Drivers write paragraphs; a log and a terminal want a line."""
+    return " ".join(str(error).split())
+
+
 @contextmanager
 def _mapped() -> Iterator[None]:
     """Map what the driver raises to what callers handle; programming errors pass."""
     try:
         yield
     except (DataError, IntegrityError, OverflowError, UnicodeError) as error:
-        raise RowRefused(f"the database refuses a row: {error}") from error
+        raise RowRefused(f"the database refuses a row: {_in_one_line(error)}") from error
     except DBAPIError as error:
-        raise DatabaseDown(f"the database did not answer: {error.orig}") from error
+        raise DatabaseDown(f"the database did not answer: {_in_one_line(error.orig)}") from error
     except (SQLAlchemyError, CommandError) as error:  # of Alembic: a newer version made the schema
-        raise DatabaseDown(f"the database can't be used: {error}") from error
+        raise DatabaseDown(f"the database can't be used: {_in_one_line(error)}") from error

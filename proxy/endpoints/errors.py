@@ -36,6 +36,11 @@ def shape_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     def _invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            said = f"the body is not valid JSON: {first['ctx']['error']} at character {first['loc'][-1]}"
+            return Response(
+                error_body(said, "invalid_request_error", "invalid_json"), 400, media_type="application/json"
+            )
         where = ".".join(str(part) for part in first["loc"][1:]) or "body"
         body = error_body(f"{where}: {first['msg']}", "invalid_request_error", "invalid_request", where)
         return Response(body, 400, media_type="application/json")
@@ -43,7 +48,8 @@ def shape_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def _http(request: Request, error: HTTPException) -> Response:
         if error.status_code == 404:
-            return _response(NoSuchThing(f"there is nothing at {request.method} {request.url.path}"))
+            path = request.scope.get("raw_path", b"").decode("latin-1")
+            return _response(NoSuchThing(f"there is nothing at {request.method} {path}"))
         kind = _TYPES.get(error.status_code, "invalid_request_error")
         body = error_body(str(error.detail), kind, f"http_{error.status_code}")
         return Response(body, error.status_code, error.headers, media_type="application/json")

@@ -13,13 +13,13 @@ from storage.errors import DatabaseDown
 router = APIRouter(include_in_schema=False)
 
 
-@router.get("/healthz")
+@router.api_route("/healthz", methods=["GET", "HEAD"])
 async def healthz() -> dict[str, str]:
     """The process lives."""
     return {"status": "ok"}
 
 
-@router.get("/readyz")
+@router.api_route("/readyz", methods=["GET", "HEAD"])
 def readyz(request: Request) -> dict[str, Any]:
     """It serves. A dead database never makes it fail: calls are relayed and logged all the same."""
     state: State = request.app.state.understudy
@@ -37,7 +37,7 @@ def readyz(request: Request) -> dict[str, Any]:
     }
 
 
-@router.get("/metrics")
+@router.api_route("/metrics", methods=["GET", "HEAD"])
 def metrics(request: Request) -> Response:
     """Prometheus' text format, all workers added up."""
     state: State = request.app.state.understudy

@@ -120,6 +120,7 @@ def test_an_llm_that_never_answers_is_an_error(serve: Serve, upstream: ReplayUps
     proxy = serve(upstream_url=upstream.base_url, first_token_timeout_seconds="0.5")
     answer = httpx.post(f"{proxy.base_url}/chat/completions", json=CHAT, headers={"x-replay-fault": fault})
     assert (answer.status_code, answer.json()["error"]["code"]) == (504 if fault == "stall" else 502, code)
+    assert proxy.metric("understudy_overhead_seconds_sum") < 0.4  # waiting for an LLM is not the proxy's own time
 
 
 @pytest.mark.parametrize("fault", ["cut", "stall-body"])
@@ -134,6 +135,7 @@ def test_a_stream_that_breaks_off_does_not_look_finished(serve: Serve, upstream:
     wait_for(lambda: proxy.logged() == 1)
     [call] = proxy.admin("GET", "/calls").json()["data"]
     assert (call["ended"], call["complete"]) == ("upstream_cut", False)
+    assert proxy.metric("understudy_overhead_seconds_sum") < 0.4
 
 
 def test_a_cut_body_that_is_no_stream_does_not_look_whole(proxy: Proxy) -> None:
@@ -183,6 +185,7 @@ def test_a_client_that_leaves_cancels_the_llm_in_every_phase(serve: Serve) -> No
     wait_for(lambda: proxy.logged() == len(PHASES))
     calls = proxy.admin("GET", "/calls").json()["data"]
     assert {(call["ended"], call["complete"]) for call in calls} == {("client_left", False)}
+    assert proxy.metric("understudy_overhead_seconds_sum") < 0.9  # each waited for a second, and none for the proxy
 
 
 def test_a_websocket_is_refused_in_words(proxy: Proxy) -> None:
@@ -273,6 +276,14 @@ def test_tokens_and_cost_are_counted_also_where_a_stream_says_nothing(proxy: Pro
     assert call["output_tokens"] == 8
     assert call["cost_usd"] > 0
     wait_for(lambda: proxy.metric(counted) >= before + 8)
+
+
+def test_a_misspelt_wish_about_the_log_keeps_the_content_out_of_it(proxy: Proxy) -> None:
+    answer = httpx.post(f"{proxy.base_url}/chat/completions", json=CHAT, headers={"x-understudy-log": "flase"})
+    path = f"/calls/{answer.headers['x-understudy-call-id']}"
+    wait_for(lambda: proxy.admin("GET", path).status_code == 200)
+    stored = proxy.admin("GET", path).json()
+    assert (stored["log"], stored["request_body"], stored["response_body"]) == ("metadata", None, None)
 
 
 def test_a_client_may_have_less_logged_and_never_more(serve: Serve, upstream: ReplayUpstream) -> None:

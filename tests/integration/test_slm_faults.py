@@ -212,8 +212,9 @@ def test_an_operator_may_ask_for_the_slm_and_nobody_else(stage: Stage) -> None:
         assert refused.json()["error"]["message"] == "x-understudy-route: slm needs the admin token"
 
 
-def test_anybody_may_ask_for_the_llm(stage: Stage) -> None:
-    answer, llms = stage.ask({"x-understudy-route": "llm"})
+@pytest.mark.parametrize("route", ["llm", "LLM", "lmm", "slm,llm", ""])
+def test_anybody_may_ask_for_the_llm_and_who_misspells_it_gets_it_too(stage: Stage, route: str) -> None:
+    answer, llms = stage.ask({"x-understudy-route": route})
     assert how(answer) == (200, "llm", "header_override")
     assert text(answer) == llms
 

@@ -25,10 +25,18 @@ def test_it_opens_only_after_failures_in_a_row() -> None:
             bench.breaker.failed()
         bench.breaker.succeeded()
     assert bench.breaker.admits()
-    assert bench.told == []
+    assert bench.told == [True]
     bench.open()
     assert not bench.breaker.admits()
-    assert bench.told == [False]
+    assert bench.told == [True, False]
+
+
+def test_a_server_that_never_answered_is_not_up() -> None:
+    bench = Bench()
+    for _ in range(OPEN_AFTER_FAILURES - 1):
+        bench.breaker.failed()
+    bench.breaker.abandoned()
+    assert bench.told == []
 
 
 def test_after_its_pause_it_lets_one_call_try_and_closes_when_that_succeeds() -> None:

@@ -142,7 +142,10 @@ from router.promotion import Promotion, Stage
 metrics = Metrics(spool_usage=lambda: (7, 0.5))
 metrics.know_clusters(["c1"])
 metrics.show_promotions({"c1": Promotion("c1", "tiny", Stage.LIVE, 1.0, "slm")})
-metrics.show_slm("slm", True)
+metrics.know_slm("silent")
+metrics.know_slm("slm")
+if sys.argv[1] == "3":  # the first of them; the second has seen nothing yet
+    metrics.show_slm("slm", True)
 for _ in range(int(sys.argv[1])):
     metrics.observe_call("chat", "llm", 200, "unknown_task", None, 0.4, 0.0004, 0.2)
 metrics.show_savings(float(sys.argv[2]))
@@ -162,6 +165,7 @@ def test_totals_are_right_over_several_processes_dead_ones_included(tmp_path: Pa
     assert value(text, "understudy_savings_usd") == -1.0
     assert value(text, "understudy_promotion_stage", cluster="c1", stage="live") == 1
     assert value(text, "understudy_slm_up", slm="slm") == 1
+    assert value(text, "understudy_slm_up", slm="silent") == 0
     assert value(text, "understudy_spool_bytes") == 7
     families = {family.name: family.type for family in text_string_to_metric_families(text.decode())}
     assert families == {name: kind for name, (kind, _) in CONTRACT.items()}

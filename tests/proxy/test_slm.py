@@ -304,6 +304,8 @@ async def test_what_chat_completions_cant_say_is_not_asked(slm: Slm, server: Fak
 
 
 async def test_the_breaker_spares_calls_the_wait_for_a_sick_server(slm: Slm, server: FakeVllm) -> None:
+    assert not slm.is_up()  # nobody has seen it yet
+    await slm.chat()
     server.fault = "engine-dead"
     for _ in range(OPEN_AFTER_FAILURES):
         assert slm.is_up()

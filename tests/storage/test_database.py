@@ -184,3 +184,12 @@ def test_an_artifact_that_was_touched_is_refused(tmp_path: Path, cipher: Cipher)
         store.open(artifact_id)
     with pytest.raises(ArtifactMissing):
         store.open("snapshot-none")
+
+
+def test_a_database_that_is_away_is_told_in_one_line() -> None:
+    database = Database("postgresql://127.0.0.1:1/x")
+    with pytest.raises(DatabaseDown) as caught:
+        database.ping()
+    database.close()
+    assert str(caught.value).startswith("the database did not answer: ")
+    assert "\n" not in str(caught.value)

@@ -155,6 +155,12 @@ def test_finds_the_end_of_every_recorded_stream(recorded_streams: list[dict[str,
         stream = recorded["sse"].encode()
         before, after = relayed([stream[i : i + 1000] for i in range(0, len(stream), 1000)])
         assert before + after == stream
+        tail = max(len(stream) - 400, 0)
+        early, late = relayed([stream[:tail], *(stream[i : i + 1] for i in range(tail, len(stream)))])
+        assert early + late == stream
+        assert bool(late) == bool(after)  # something of it waits for the record, however little comes at a time
+        for at in range(tail, len(stream)):
+            assert b"".join(relayed([stream[:at], stream[at:]])) == stream
         events = list(parse(before))
         if after:
             assert json.loads(events[-1].data)
