@@ -3,4 +3,6 @@
     agreement.py      one comparator per output contract: do two answers agree?
     json_values.py    when two JSON values are the same
     text.py           free text: closeness of embeddings, or a judge
+    bounds.py         exact confidence bounds on a rate, for one look
+    betting.py        evidence that may be looked at after every call
 """
