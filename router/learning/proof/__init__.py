@@ -3,6 +3,9 @@
     agreement.py      one comparator per output contract: do two answers agree?
     json_values.py    when two JSON values are the same
     text.py           free text: closeness of embeddings, or a judge
+    judge.py          what a comparator's own error costs
+    ceiling.py        the LLM's agreement with itself
     bounds.py         exact confidence bounds on a rate, for one look
     betting.py        evidence that may be looked at after every call
+    standard.py       what has to be proved, and how many calls that takes
 """
