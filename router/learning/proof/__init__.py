@@ -8,4 +8,7 @@
     bounds.py         exact confidence bounds on a rate, for one look
     betting.py        evidence that may be looked at after every call
     standard.py       what has to be proved, and how many calls that takes
+    evidence.py       compared calls as arrays; one call per conversation
+    thresholds.py     how sure an SLM must be: fixed-sequence testing on the calibration split
+    certification.py  drawing up `router.certificate.Certificate`
 """
