@@ -11,4 +11,10 @@
     evidence.py       compared calls as arrays; one call per conversation
     thresholds.py     how sure an SLM must be: fixed-sequence testing on the calibration split
     certification.py  drawing up `router.certificate.Certificate`
+    audit.py          the certificate kept under test by live traffic
+    drift.py          traffic that no longer looks like what was certified
+
+The promise: a certificate at risk α and confidence 1 − δ is wrong (the calls served disagree more often than α) with a
+chance of at most δ; and an audit ends a promotion that keeps its promise, and hasn't changed, in at most 1 of 10,000
+lives.
 """
