@@ -9,6 +9,7 @@ A call is read, recognised and decided in these rooms:
     payload.py      what is left of the request; is it like what the task has seen?
     contract.py     the form of a task's answers: enforced when an SLM generates, checked afterwards
     promotion.py    which SLM serves which cluster, at which stage
+    certificate.py  what was proved about an SLM on a cluster, and whether it still holds
     engine.py       Router.decide(): the above, in order, in microseconds
     decision.py     what comes out, and its reason
     snapshot.py     the immutable bundle of learned things that the engine serves from

@@ -4,7 +4,9 @@ ValueError
 ├── SnapshotInvalid                            a snapshot's files are missing, malformed, or contradict each other
 ├── router.features.FeaturesUnreadable         a body without its endpoint's shape
 ├── router.contract.ContractInvalid            not a contract's JSON form
-└── router.schema.SchemaUncheckable            no JSON schema, or too dear to check
+├── router.schema.SchemaUncheckable            no JSON schema, or too dear to check
+├── router.certificate.CertificateInvalid      not a certificate's JSON form
+└── router.learning.proof.audit.AuditInvalid   not the stored state of an audit or a drift watch
 """
 
 from __future__ import annotations

@@ -1,0 +1,187 @@
+"""The audit: quiet for as long as the promise is kept, quick when it is not."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from router.certificate import Certificate, JudgeError, Subject
+from router.learning.proof.agreement import Outcome
+from router.learning.proof.audit import FALSE_DEMOTION, Alarm, Audit, AuditInvalid
+from router.learning.proof.betting import ChangeTest, RateTest
+from router.learning.proof.certification import Provenance, certify
+from router.learning.proof.evidence import Evidence
+from router.learning.proof.standard import Standard
+
+STANDARD = Standard(0.05, 0.05)
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+LIVES = 10_000
+
+
+def certificate(n: int, failures: int) -> Certificate:
+    return certificate_of(Evidence.of(np.ones(n), np.arange(n) < failures))
+
+
+def certificate_of(evidence: Evidence) -> Certificate:
+    subject = Subject(cluster_id="c", model="m", weights="w", skeleton="s", contract="k", teacher="t")
+    return certify(subject, evidence, Provenance("holdout", NOW, NOW), None, STANDARD, comparator="c", issued_at=NOW)
+
+
+def audited(audit: Audit, *outcomes: Outcome) -> Audit:
+    for outcome in outcomes:
+        audit = audit.observe(f"conversation {audit.n + audit.uncompared}", outcome)
+    return audit
+
+
+def both_tests(lives: int, failures: NDArray[np.int64] | int, n: int) -> tuple[RateTest, ChangeTest]:
+    return RateTest.start(0.05, (lives,)), ChangeTest.start(0.05, failures, n, (lives,))
+
+
+def demoted(tests: tuple[RateTest, ChangeTest]) -> NDArray[np.bool_]:
+    return tests[0].rejects(FALSE_DEMOTION / 2) | tests[1].rejects(FALSE_DEMOTION / 2)
+
+
+def test_an_slm_that_never_disagrees_raises_no_alarm() -> None:
+    audit = audited(Audit.start(certificate(59, 0), STANDARD), *[Outcome.AGREE] * 500)
+    assert (audit.alarm, audit.n, audit.disagreement) == (None, 500, 0.0)
+
+
+def test_an_slm_that_always_disagrees_is_noticed_within_ten_conversations() -> None:
+    audit = audited(Audit.start(certificate(59, 0), STANDARD), *[Outcome.DISAGREE] * 10)
+    assert audit.alarm is Alarm.BROKEN
+
+
+def test_an_slm_that_was_never_wrong_is_heard_sooner_as_a_change() -> None:
+    audit = audited(Audit.start(certificate(600, 0), STANDARD), *[Outcome.AGREE] * 50)
+    while audit.alarm is None:
+        audit = audited(audit, Outcome.DISAGREE, *[Outcome.AGREE] * 7)
+    assert audit.alarm is Alarm.REGRESSED
+    assert audit.n < 200
+
+
+def test_an_alarm_stays() -> None:
+    audit = audited(Audit.start(None, STANDARD), *[Outcome.DISAGREE] * 10)
+    assert audited(audit, *[Outcome.AGREE] * 300).alarm is Alarm.BROKEN
+
+
+def test_a_promotion_without_a_certificate_is_audited_as_well() -> None:
+    assert audited(Audit.start(None, STANDARD), *[Outcome.DISAGREE, Outcome.AGREE] * 12).alarm is Alarm.BROKEN
+
+
+def test_a_burst_within_one_conversation_is_one_failure() -> None:
+    audit = Audit.start(certificate(59, 0), STANDARD)
+    for _ in range(1000):
+        audit = audit.observe("the same", Outcome.DISAGREE)
+    assert (audit.alarm, audit.n, audit.failures, audit.repeated) == (None, 1, 1, 999)
+
+
+def test_an_llm_that_gives_no_answer_says_nothing_about_the_slm() -> None:
+    audit = audited(Audit.start(certificate(59, 0), STANDARD), *[Outcome.INCOMPARABLE] * 1000)
+    assert (audit.alarm, audit.n, audit.uncompared) == (None, 0, 1000)
+    assert audit.observe("conversation 0", Outcome.DISAGREE).n == 1, "the conversation can still count"
+
+
+def test_what_could_not_be_compared_before_is_no_part_of_how_good_the_slm_was() -> None:
+    known = Evidence.of(np.ones(100), np.arange(100) < 1)
+    with_unknown = Evidence.of(np.ones(110), np.arange(110) < 1, incomparable=np.arange(110) >= 100)
+    states = [Audit.start(certificate_of(evidence), STANDARD).change.to_json() for evidence in (known, with_unknown)]
+    assert states[0] == states[1]
+
+
+def test_a_judge_that_rejects_everything_can_not_audit() -> None:
+    judge = JudgeError(disagreements=10, passed=0, agreements=10, rejected=10)
+    with pytest.raises(ValueError, match="limit"):
+        Audit.start(None, Standard(0.05, 0.05, judge))
+
+
+def test_what_a_judge_invents_demotes_nobody() -> None:
+    judge = JudgeError(disagreements=200, passed=0, agreements=1000, rejected=150)
+    rng = np.random.default_rng(1)
+    audit = Audit.start(None, Standard(0.05, 0.05, judge))
+    for place, rejected in enumerate(rng.random(1000) < 0.15):
+        audit = audit.observe(str(place), Outcome.DISAGREE if rejected else Outcome.AGREE)
+    assert audit.alarm is None
+
+
+def test_a_killed_learner_goes_on_where_it_was() -> None:
+    rng = np.random.default_rng(2)
+    audit = stored = Audit.start(certificate(124, 2), STANDARD)
+    for place, draw in enumerate(rng.random(900)):
+        outcome = Outcome.INCOMPARABLE if draw > 0.97 else Outcome.DISAGREE if draw < 0.06 else Outcome.AGREE
+        name = f"conversation {place // 2 % 600}"
+        audit = audit.observe(name, outcome)
+        stored = Audit.from_json(json.loads(json.dumps(stored.to_json()))).observe(name, outcome)
+    assert stored.to_json() == audit.to_json()
+    assert len(json.dumps(audit.to_json())) < 20_000
+
+
+@pytest.mark.parametrize("damage", [{"n": None}, {"promise": {}}, {"change": 3}, {"recent": None}])
+def test_a_damaged_state_is_named(damage: dict[str, object]) -> None:
+    with pytest.raises(AuditInvalid, match="not an audit's state"):
+        Audit.from_json({**Audit.start(None, STANDARD).to_json(), **damage})
+
+
+def test_the_interval_shown_holds_what_was_seen() -> None:
+    audit = audited(Audit.start(None, STANDARD), *[Outcome.AGREE] * 98, Outcome.DISAGREE, Outcome.AGREE)
+    low, high = audit.interval(0.05)
+    assert low < 0.01 < high < 0.1
+
+
+def test_at_most_one_of_ten_thousand_kept_promises_is_demoted() -> None:
+    """SLMs as good as certificates let them be, from perfect to the very edge, each certified on 200 conversations."""
+    rng = np.random.default_rng(3)
+    allowed = int(STANDARD.allowed(200))
+    rates = rng.uniform(0, 0.05, 3 * LIVES)
+    failures = rng.binomial(200, rates)
+    passed = np.flatnonzero(failures <= allowed)[:LIVES]
+    rates, tests = rates[passed], both_tests(len(passed), failures[passed], 200)
+    assert len(rates) == LIVES
+    for _ in range(400):
+        happened = rng.random(LIVES) < rates
+        tests = tests[0].observe(happened), tests[1].observe(happened)
+    assert demoted(tests).sum() <= 1
+
+
+def test_a_promise_kept_to_the_very_edge_in_waves_is_not_called_broken() -> None:
+    """Rates swing between nothing and what is promised; half of the lives stay at the edge."""
+    rng, test = np.random.default_rng(4), RateTest.start(0.05, (LIVES,))
+    edge = np.arange(LIVES) < LIVES // 2
+    for time in range(400):
+        rates = np.where(edge, 0.05, 0.025 + 0.025 * np.sin(time / 20))
+        test = test.observe(rng.random(LIVES) < rates)
+    assert test.rejects(FALSE_DEMOTION / 2).sum() <= 1
+
+
+def noticed_after(before: float, history: int, certified: tuple[int, int]) -> float:
+    """Audited conversations, on average over 500 lives, until a rise by ten points raises an alarm."""
+    rng, lives, horizon = np.random.default_rng(5), 500, 1200
+    tests, after = both_tests(lives, *certified), np.full(lives, horizon)
+    for time in range(-history, horizon):
+        happened = rng.random(lives) < before + 0.1 * (time >= 0)
+        tests = tests[0].observe(happened), tests[1].observe(happened)
+        if time >= 0:
+            after = np.where(demoted(tests) & (after == horizon), time + 1, after)
+            if (after < horizon).all():
+                break
+    return float(after.mean())
+
+
+@pytest.mark.parametrize(
+    ("before", "history", "certified", "within"),
+    [
+        (0.0, 0, (0, 500), 100), (0.0, 300, (0, 59), 150), (0.01, 0, (5, 500), 170), (0.01, 1000, (5, 500), 170),
+        (0.02, 300, (10, 500), 240), (0.03, 300, (15, 500), 290), (0.05, 0, (0, 59), 170), (0.05, 300, (0, 59), 210),
+    ],
+)  # fmt: skip
+def test_a_regression_by_ten_points_is_noticed_within_so_many_audited_conversations(
+    before: float, history: int, certified: tuple[int, int], within: int
+) -> None:
+    assert noticed_after(before, history, certified) <= within
+
+
+def test_a_thin_certificate_takes_longer_to_speak() -> None:
+    assert 200 < noticed_after(0.01, 0, (0, 59)) < 450
