@@ -5,7 +5,7 @@ Read top to bottom:
     tokens            each call in the alphabet of `router.segments`
     heads             identity sentences ("You are …"), cut where their data begins
     recurring         tokens seen in at least three conversations: template, or payload that happens to recur
-    denoise           a token that most of a call's nearest neighbours lack is payload, however often it recurs
+    denoise           what is at home in no group of calls, or what most of a call's nearest neighbours lack, is payload
     variants, tasks   equal sets are one variant; average linkage joins variants to tasks
 
 Agent prompts are templates before they are sentences, so this comes before any embedding: k-means on sentence
@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -44,9 +44,9 @@ MIN_CONVERSATIONS = 3
 MIN_CALLS = 20
 HEAD_COVERAGE = 0.8
 NEIGHBOURS = 12
-NEIGHBOUR_PART = 20  # in a large group, one in so many conversations is asked
-MAX_NEIGHBOURS = 60
 KEEP_SHARE = 0.5
+AT_HOME = 0.3
+GROUP_DISTANCE = 0.7
 CONSTANT_SHARE = 0.1
 PROFILE_SHARE = 0.6
 TASK_DISTANCE = 0.7
@@ -115,18 +115,17 @@ def _learn(calls: Sequence[CallFeatures], conversations: Sequence[str]) -> Skele
         return Skeletons(np.zeros(0, np.int64), Profiles([]))
     recurring = _recurring(tokens, conversations)
     heads = _heads(tokens, conversations)
-    system = _denoise(
-        [head.union(t for t in call.system if t in recurring) for head, call in zip(heads, tokens, strict=True)],
-        conversations,
-        constant=_constant_prompts(tokens, conversations),
-        wide=True,
-    )
-    system = [found | head for found, head in zip(system, heads, strict=True)]
-    whole = [
-        found | {token for token in call.user if token in recurring} for found, call in zip(system, tokens, strict=True)
+    constant = _constant_prompts(tokens, conversations)
+    system = [head.union(t for t in call.system if t in recurring) for head, call in zip(heads, tokens, strict=True)]
+    clean = _denoise(system, heads, conversations)
+    system = [
+        kept if whole else found | head for kept, whole, found, head in zip(system, constant, clean, heads, strict=True)
     ]
+    groups = _alike(system, _ranks(tokens))
+    whole = [found.union(t for t in call.user if t in recurring) for found, call in zip(system, tokens, strict=True)]
     for _ in range(2):
-        whole = _denoise_within(system, whole, conversations)
+        clean = _denoise(whole, groups, conversations)
+        whole = [found | kept for found, kept in zip(clean, system, strict=True)]
     return _group(tokens, system, whole, conversations)
 
 
@@ -164,94 +163,102 @@ def _beginning(call: Tokens) -> str:
 def _heads(tokens: Sequence[Tokens], conversations: Sequence[str]) -> list[Set]:
     """Cut each identity sentence where its data begins.
 
-    Sentences are walked as a tree of prefixes; deeper only while children that recur cover most of the parent.
+    Sentences are walked as a tree of prefixes: deeper while one child has most of the parent's conversations, or while
+    several have that go on as sentences elsewhere don't. A name goes on in many places and is at home in none.
     """
     chains = [head_prefixes(call.head) for call in tokens]
     support: dict[str, set[str]] = defaultdict(set)
     children: dict[str, set[str]] = defaultdict(set)
+    continued: dict[str, set[str]] = defaultdict(set)
     for chain, conversation in zip(chains, conversations, strict=True):
         for prefix in chain:
             support[prefix].add(conversation)
         for parent, child in pairwise(chain):
             children[parent].add(child)
-
-    def recurs(node: str) -> bool:
-        return len(support[node]) >= MIN_CONVERSATIONS
+            continued[child[len(parent) :]].add(conversation)
 
     def goes_deeper(node: str) -> bool:
-        covered = set[str]().union(*[support[child] for child in children[node] if recurs(child)])
-        return len(covered) >= HEAD_COVERAGE * len(support[node])
+        enough = HEAD_COVERAGE * len(support[node])
+        recurring = [child for child in children[node] if len(support[child]) >= MIN_CONVERSATIONS]
+        at_home = [c for c in recurring if len(support[c]) >= AT_HOME * len(continued[c[len(node) :]])]
+        return (
+            any(len(support[child]) >= enough for child in recurring)
+            or len(set[str]().union(*[support[child] for child in at_home])) >= enough
+        )
 
     deeper = {node: goes_deeper(node) for node in children}
     heads: list[Set] = []
     for chain in chains:
         place = 0
-        while place + 1 < len(chain) and deeper[chain[place]] and recurs(chain[place + 1]):
+        while place + 1 < len(chain) and deeper[chain[place]] and len(support[chain[place + 1]]) >= MIN_CONVERSATIONS:
             place += 1
-        heads.append(frozenset(chain[place : place + 1] if chain and recurs(chain[place]) else ()))
+        recurs = chain and len(support[chain[place]]) >= MIN_CONVERSATIONS
+        heads.append(frozenset(chain[place : place + 1] if recurs else ()))
     return heads
 
 
-def _denoise(
-    sets: Sequence[Set], conversations: Sequence[str], constant: Sequence[bool] | None = None, wide: bool = False
-) -> list[Set]:
-    """Keep of each set what at least half of its nearest sets from other conversations have too.
+def _denoise(sets: Sequence[Set], groups: Sequence[Hashable], conversations: Sequence[str]) -> list[Set]:
+    """Keep of each set what is at home in its group, and what at least half of its nearest sets have too.
 
-    Nearness is Jaccard, tokens weighted by the root of their length. This takes out payload that happens to recur:
-    shared documents, scenarios, repeated questions.
+    Shared documents, scenarios and repeated questions recur just as templates do, but they recur everywhere: few of the
+    conversations that have them are in any one group. So a token is at home in a group that holds a good part of its
+    conversations, or whose majority has it. Nearness is Jaccard inside the group, tokens weighted by the root of their
+    length and by how much they are at home: neighbours are those with the same template, not with the same payload.
 
     Args:
-        constant: sets that are kept as they are.
-        wide: ask more neighbours in large groups, so that a document shared by a twentieth of them has no majority.
+        groups: of each set, what it has in common with calls of the same kind.
     """
-    rows = sorted({(tuple(sorted(found)), name) for found, name in zip(sets, conversations, strict=True)})
-    fixed = {tuple(sorted(found)) for found, keep in zip(sets, constant or [], strict=bool(constant)) if keep}
+    rows: dict[Hashable, dict[tuple[Set, str], None]] = defaultdict(dict)
+    for found, group, name in zip(sets, groups, conversations, strict=True):
+        rows[group][found, name] = None
+    everywhere = Counter(token for members in rows.values() for found, _ in members for token in found)
+    kept = {group: _denoise_group(list(members), everywhere) for group, members in rows.items()}
+    return [kept[group][found, name] for found, group, name in zip(sets, groups, conversations, strict=True)]
+
+
+def _denoise_group(rows: Sequence[tuple[Set, str]], everywhere: Counter[str]) -> dict[tuple[Set, str], Set]:
+    """Denoise the distinct (set, conversation) of one group, given how many there are of each token anywhere."""
+    rows = sorted(rows, key=lambda row: (tuple(sorted(row[0])), row[1]))
     vocabulary = sorted({token for found, _ in rows for token in found})
-    if not vocabulary or len(rows) < 2:
-        return list(sets)
+    if not vocabulary:
+        return dict.fromkeys(rows, frozenset())
     number = {token: place for place, token in enumerate(vocabulary)}
-    starts = np.cumsum([0] + [len(found) for found, _ in rows])
-    columns = np.array([number[token] for found, _ in rows for token in found], np.int64)
-    has = csr_matrix((np.ones(len(columns), np.float32), columns, starts), shape=(len(rows), len(vocabulary)))
-    weighted = has.multiply(np.array([[token_weight(token) for token in vocabulary]], np.float32)).tocsr()
+    columns = [np.array([number[token] for token in sorted(found)], np.intp) for found, _ in rows]
+    starts = np.cumsum([0, *map(len, columns)])
+    has = csr_matrix((np.ones(starts[-1], np.float32), np.concatenate(columns), starts), (len(rows), len(vocabulary)))
+    here = np.asarray(has.sum(0)).ravel()
+    home = here / np.array([everywhere[token] for token in vocabulary])
+    template = (home >= AT_HOME) | (here >= KEEP_SHARE * len(rows))
+    weights = np.array([token_weight(token) for token in vocabulary]) * home
+    weighted = has.multiply(weights[None, :].astype(np.float32)).tocsr()
     mass = np.asarray(weighted.sum(1)).ravel()
-    names = sorted({name for _, name in rows})
-    name_number = {name: place for place, name in enumerate(names)}
-    conversation = np.array([name_number[name] for _, name in rows])
-    count = min(max(NEIGHBOURS, min(len(names) // NEIGHBOUR_PART, MAX_NEIGHBOURS) if wide else 0), len(rows) - 1)
-    kept: dict[tuple[tuple[str, ...], str], Set] = {}
+    names = {name: place for place, name in enumerate(sorted({name for _, name in rows}))}
+    conversation = np.array([names[name] for _, name in rows])
+    kept: dict[tuple[Set, str], Set] = {}
     for start in range(0, len(rows), _BLOCK):
-        stop = min(start + _BLOCK, len(rows))
-        shared = (weighted[start:stop] @ has.T).toarray()
-        likeness = shared / np.maximum(mass[start:stop, None] + mass[None, :] - shared, 1e-6)
-        likeness[conversation[start:stop, None] == conversation[None, :]] = -1
-        nearest = np.argsort(-likeness, axis=1, kind="stable")[:, :count]
+        block = slice(start, start + _BLOCK)
+        shared = (weighted[block] @ has.T).toarray()
+        likeness = shared / np.maximum(mass[block, None] + mass[None, :] - shared, 1e-6)
+        likeness[conversation[block, None] == conversation[None, :]] = -1
+        nearest = np.argsort(-likeness, axis=1, kind="stable")[:, :NEIGHBOURS]
         for place, near in enumerate(nearest, start):
-            found, name = rows[place]
             near = near[likeness[place - start, near] > 0]
-            if found in fixed:
-                kept[found, name] = frozenset(found)
-            elif not len(near):
-                kept[found, name] = frozenset()
-            else:
-                share = np.asarray(has[near][:, columns[starts[place] : starts[place + 1]]].mean(0)).ravel()
-                kept[found, name] = frozenset(
-                    token for token, part in zip(found, share, strict=True) if part >= KEEP_SHARE
-                )
-    return [kept[tuple(sorted(found)), name] for found, name in zip(sets, conversations, strict=True)]
+            mine = columns[place]
+            share = np.asarray(has[near][:, mine].sum(0)).ravel() / max(len(near), 1)
+            kept[rows[place]] = frozenset(vocabulary[t] for t in mine[(share >= KEEP_SHARE) & template[mine]])
+    return kept
 
 
-def _denoise_within(groups: Sequence[Set], sets: Sequence[Set], conversations: Sequence[str]) -> list[Set]:
-    """Denoise inside each group of equal system skeletons, which stay whole."""
-    members: dict[Set, list[int]] = defaultdict(list)
-    for place, found in enumerate(groups):
-        members[found].append(place)
-    result = list(sets)
-    for found, places in members.items():
-        clean = _denoise([sets[i] for i in places], [conversations[i] for i in places], wide=bool(found))
-        for place, tokens in zip(places, clean, strict=True):
-            result[place] = tokens | found
-    return result
+def _alike(system: Sequence[Set], ranks: dict[str, float]) -> list[int]:
+    """Group calls by their system skeletons, roughly; those without one are a group of their own."""
+    distinct = sorted(set(system), key=lambda found: tuple(sorted(found)))
+    if len(distinct) < 2:
+        return [0] * len(system)
+    distance = 1 - _smoothed_jaccard(distinct, ranks, SMOOTHING_SYSTEM, True)
+    np.fill_diagonal(distance, 0)
+    groups = fcluster(linkage(squareform(distance, checks=False), "average"), GROUP_DISTANCE, "distance")
+    group = dict(zip(distinct, groups.tolist(), strict=True))
+    return [group[found] for found in system]
 
 
 def _group(
