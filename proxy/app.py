@@ -98,7 +98,7 @@ async def _lifespan(app: FastAPI, settings: Settings, cipher: Cipher, gate: Gate
 def _first_look(state: State) -> None:
     """Know what is in force before the first call; a dead database leaves the cached state in force."""
     try:
-        state.database.upgrade()
+        state.database.upgrade(state.cipher)
         state.serving.refresh()
     except DatabaseDown:
         pass

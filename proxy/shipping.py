@@ -129,4 +129,4 @@ def purge_once(database: Database, days: int, limit: int = 5000) -> bool:
         if retention.delete_older_than(session, days, limit) == limit:
             return True
     with database.write() as session:
-        return retention.delete_unused_messages(session, days, limit) == limit
+        return retention.delete_unused_pieces(session, days, limit)

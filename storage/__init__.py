@@ -9,6 +9,7 @@ A logged call walks through these rooms, in this order:
     shipper.py     segments → database, in batches; adopts the segments of dead workers
     redaction.py   what must not be stored is blacked out, where the settings say so; encodings.py makes it readable
     bodies.py      bodies taken apart at their messages, so that each is stored once
+    blocks.py      such pieces, and what is left of the bodies, compressed and encrypted many at a time
     models.py      tables; migrations/ brings an older database up to them
     database.py    engines; read and write sessions are different types
     repositories/  every query; retention.py among them deletes what is too old, forgetting.py what somebody asks to

@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError,
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
+from storage.cipher import Cipher, Undecipherable
 from storage.errors import DatabaseDown, RowRefused
 from storage.privacy import create_private
 
@@ -103,19 +104,25 @@ class Database:
         with self.read() as session:
             session.execute(text("SELECT 1"))
 
-    def upgrade(self) -> None:
+    def upgrade(self, cipher: Cipher) -> None:
         """Bring the schema up to date; makes it where there is none.
+
+        Args:
+            cipher: what an earlier version has encrypted may have to be put into another form.
 
         Raises:
             DatabaseDown: it could not be done.
         """
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
-        with _ALEMBIC, _mapped(), self._writing_engine.begin() as connection:
-            if not self.is_sqlite:
-                connection.execute(text("SELECT pg_advisory_xact_lock(7318349394477056)"))  # one upgrade at a time
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        try:
+            with _ALEMBIC, _mapped(), self._writing_engine.begin() as connection:
+                if not self.is_sqlite:
+                    connection.execute(text("SELECT pg_advisory_xact_lock(7318349394477056)"))  # one upgrade at a time
+                config.attributes |= {"connection": connection, "cipher": cipher}
+                command.upgrade(config, "head")
+        except Undecipherable as error:
+            raise DatabaseDown(f"the log of an earlier version can't be read: {error}") from error
 
     def close(self) -> None:
         """Let go of all connections."""

@@ -6,7 +6,19 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, Index, LargeBinary, MetaData, String, TypeDecorator, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    TypeDecorator,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
@@ -46,6 +58,10 @@ def _utc(value: datetime | None) -> datetime | None:
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+#: Counts on for ever. SQLite has one type for that, and makes a row's own number of it where it is the key.
+Number = BigInteger().with_variant(Integer, "sqlite")
+
+
 class Base(DeclarativeBase):
     """All tables; constraint names are fixed, so that migrations can address them on every database."""
 
@@ -67,11 +83,7 @@ class Base(DeclarativeBase):
 
 
 class Call(Base):
-    """A logged call.
-
-    Bodies are encrypted, compressed templates that refer to `messages`. So are the answers of attempts that were not
-    served, together, in the order of `attempts`; NULL where there were none.
-    """
+    """A logged call; `bodies_id` is the number of the piece that holds its bodies, NULL where none are kept."""
 
     __tablename__ = "calls"
     __table_args__ = (Index("ix_calls_cluster_id_arrived_at", "cluster_id", "arrived_at"),)
@@ -96,7 +108,7 @@ class Call(Base):
     model_reported: Mapped[str | None]
     cluster_id: Mapped[str | None]
     snapshot_id: Mapped[str | None]
-    origin: Mapped[bytes] = mapped_column(index=True)
+    origin: Mapped[bytes]
     agent: Mapped[str | None]
     session: Mapped[str | None]
     call_site: Mapped[str | None]
@@ -116,29 +128,35 @@ class Call(Base):
     cost_usd: Mapped[float | None]
     counterfactual_usd: Mapped[float | None]
     wasted_usd: Mapped[float]
-    request_body: Mapped[bytes | None] = mapped_column(deferred=True)
-    response_body: Mapped[bytes | None] = mapped_column(deferred=True)
-    attempt_answers: Mapped[bytes | None] = mapped_column(deferred=True)
+    bodies_id: Mapped[int | None] = mapped_column(Number)
 
 
-class StoredMessage(Base):
-    """A piece of bodies that recurs: a message, a tool list. Stored once, by keyed hash; encrypted and compressed."""
+class Block(Base):
+    """Neighbouring pieces, compressed and encrypted together: those numbered from `first_id`, `pieces` of them.
 
-    __tablename__ = "messages"
+    Attributes:
+        day: on which its calls arrived, counted from 1970. Calls of the next day may still refer to its pieces.
+        size: bytes before compression.
+    """
 
-    message_hash: Mapped[bytes] = mapped_column(primary_key=True)
-    body: Mapped[bytes]
-    last_used_at: Mapped[datetime] = mapped_column(index=True)
+    __tablename__ = "blocks"
+
+    first_id: Mapped[int] = mapped_column(Number, primary_key=True, autoincrement=False)
+    pieces: Mapped[int]
+    day: Mapped[int]
+    size: Mapped[int] = mapped_column(Number)
+    data: Mapped[bytes]
 
 
-class Dictionary(Base):
-    """A zstd dictionary trained on the log; frames name theirs, so old ones stay."""
+class SharedPiece(Base):
+    """Where a piece that recurs (a message, a tool list) is, by its keyed hash, so that it isn't stored again."""
 
-    __tablename__ = "dictionaries"
+    __tablename__ = "shared_pieces"
+    __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012 - SQLAlchemy's own convention
 
-    dictionary_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    body: Mapped[bytes]
-    created_at: Mapped[datetime]
+    piece_hash: Mapped[bytes] = mapped_column(primary_key=True)
+    piece_id: Mapped[int] = mapped_column(Number)
+    day: Mapped[int]  # of its block
 
 
 class SnapshotRow(Base):
@@ -238,12 +256,12 @@ class State(Base):
 __all__ = [
     "AuditRow",
     "Base",
+    "Block",
     "Call",
     "ClusterRow",
-    "Dictionary",
     "ModelRow",
     "PromotionRow",
+    "SharedPiece",
     "SnapshotRow",
     "State",
-    "StoredMessage",
 ]

@@ -128,7 +128,7 @@ class Shipper:
         """How many calls were new; those that the database refuses join `refused`."""
         calls = [(record, self._facts(record)) for record in records]
         if not self._schema_ready:
-            self._database.upgrade()
+            self._database.upgrade(self._cipher)
             self._schema_ready = True
         try:
             with self._database.write() as session:

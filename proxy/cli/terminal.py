@@ -84,5 +84,5 @@ def open_log(settings: Settings) -> tuple[Database, Cipher]:
 
     cipher = open_data_dir(settings)
     database = Database(settings.database)
-    database.upgrade()
+    database.upgrade(cipher)
     return database, cipher

@@ -114,11 +114,7 @@ def delete_calls(
     return Deleted(deleted=deleted)
 
 
-_COLUMNS = [
-    column.name
-    for column in Call.__table__.columns
-    if column.name not in {"call_id", "origin", "request_body", "response_body", "attempt_answers"}
-]
+_COLUMNS = [column.name for column in Call.__table__.columns if column.name not in {"call_id", "origin", "bodies_id"}]
 
 
 def _show(row: Call) -> dict[str, Any]:

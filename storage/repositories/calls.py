@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from sqlalchemy import func, insert, select, tuple_, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from storage.bodies import Packer, train_dictionary
-from storage.cipher import Cipher
+from storage.bodies import CutBodies, join, split
+from storage.cipher import SECONDS_PER_DAY, Cipher
 from storage.database import ReadSession, WriteSession
 from storage.encodings import decompress
 from storage.errors import NotFound
 from storage.ids import format_call_id
-from storage.models import Call, Dictionary, StoredMessage
+from storage.models import Call
 from storage.records import CallFacts, CallRecord
 from storage.redaction import redact
-from storage.repositories.retention import USED_GRANULARITY, keep_messages
-
-DICTIONARY_AFTER = 400  # stored pieces; zstd wants about a hundred times the dictionary's size, and gets what there is
-MAX_SAMPLE_BYTES = 4096
+from storage.repositories.pieces import PieceWriter, lock_log, read_bodies, read_pieces
 
 
 @dataclass(frozen=True)
@@ -46,41 +42,38 @@ class StoredCall:
         return format_call_id(self.row.call_id)
 
 
-def packer(session: ReadSession, cipher: Cipher) -> Packer:
-    """What packs and unpacks this database's bodies."""
-    found = session.execute(select(Dictionary.dictionary_id, Dictionary.body)).all()
-    return Packer(cipher, {row.dictionary_id: cipher.decrypt(row.body) for row in found})
-
-
 def insert_calls(session: WriteSession, cipher: Cipher, calls: Sequence[tuple[CallRecord, CallFacts]]) -> list[bool]:
     """Add calls; those that are there already are left as they are.
 
     Returns:
         For each call whether it was new.
+
+    Raises:
+        Undecipherable: the log is of another key.
     """
     if not calls:
         return []
-    keep_messages(session)
-    pack = packer(session, cipher)
+    kept = [_kept(record) for record, _ in calls]  # takes longest: nobody waits for it
+    lock_log(session)
     known = set(session.scalars(select(Call.call_id).where(Call.call_id.in_([record.call_id for record, _ in calls]))))
-    shared: dict[bytes, bytes] = {}
-    rows: list[dict[str, Any]] = []
+    days: dict[int, list[tuple[CutBodies, dict[str, Any]]]] = defaultdict(list)
     new: list[bool] = []
-    for record, facts in calls:
+    for (record, facts), (bodies, encoding) in zip(calls, kept, strict=True):
         new.append(record.call_id not in known)
         if new[-1]:
             known.add(record.call_id)
-            rows.append(_row(record, facts, pack, shared))
-    if not rows:
-        return new
-    _insert_messages(session, cipher, pack, shared)
-    upsert = postgresql_insert if session.get_bind().dialect.name == "postgresql" else sqlite_insert
-    session.execute(upsert(Call).on_conflict_do_nothing(), rows)
+            row = _row(record, facts) | {"response_content_encoding": encoding}
+            days[record.arrived_at_ns // (SECONDS_PER_DAY * 10**9)].append((bodies, row))
+    for day, added in days.items():
+        with PieceWriter(session, cipher, day) as writer:
+            writer.look_up(bodies for bodies, _ in added)
+            for bodies, row in added:
+                row["bodies_id"] = None if bodies.request is None else writer.add_bodies(bodies)
+        session.execute(insert(Call), [row for _, row in added])
     return new
 
 
-def _row(record: CallRecord, facts: CallFacts, pack: Packer, shared: dict[bytes, bytes]) -> dict[str, Any]:
-    kept = _kept(record)
+def _row(record: CallRecord, facts: CallFacts) -> dict[str, Any]:
     attempts = [
         {
             "upstream": attempt.upstream,
@@ -97,35 +90,25 @@ def _row(record: CallRecord, facts: CallFacts, pack: Packer, shared: dict[bytes,
         "arrived_at": datetime.fromtimestamp(record.arrived_at_ns / 1e9, UTC),
         "attempts": attempts,
         "tool_calls": list(facts.tool_calls),
-        "request_body": None if kept.request is None else pack.pack_body(kept.request, shared.__setitem__),
-        "response_body": None if kept.response is None else pack.pack_body(kept.response, shared.__setitem__),
-        "response_content_encoding": kept.response_content_encoding,
-        "attempt_answers": pack.pack(msgspec.msgpack.encode(kept.attempts)) if any(kept.attempts) else None,
     }
 
 
-class _Kept(NamedTuple):
-    """The bodies that the log may keep of a call."""
-
-    request: bytes | None
-    response: bytes | None
-    response_content_encoding: str
-    attempts: list[bytes]
-
-
-def _kept(record: CallRecord) -> _Kept:
+def _kept(record: CallRecord) -> tuple[CutBodies, str]:
+    """What the log may keep of a call's bodies, and the answer's content encoding there."""
     encoding = record.response_content_encoding
     answers = [attempt.answer for attempt in record.attempts]
     if record.log == "metadata":
-        return _Kept(None, None, encoding, [])
+        return CutBodies(None, None, []), encoding
     if record.log == "full":
-        return _Kept(record.request_body, record.response_body, encoding, answers)
+        return CutBodies(split(record.request_body), split(record.response_body), answers), encoding
     response = decompress(record.response_body, encoding)  # what can't be read can't be redacted: it isn't kept
-    return _Kept(
-        redact(record.request_body),
-        None if response is None else redact(response),
+    return (
+        CutBodies(
+            split(redact(record.request_body)),
+            None if response is None else split(redact(response)),
+            [redact(answer) for answer in answers],
+        ),
         encoding if response is None else "",
-        [redact(answer) for answer in answers],
     )
 
 
@@ -136,50 +119,6 @@ _RECORD_COLUMNS = [
 ]
 
 
-def _insert_messages(session: WriteSession, cipher: Cipher, pack: Packer, shared: dict[bytes, bytes]) -> None:
-    """Store the pieces that aren't there, note that the others are still in use, and train a dictionary once."""
-    now = datetime.now(UTC)
-    hashes = list(shared)
-    there: set[bytes] = set()
-    for start in range(0, len(hashes), 500):
-        there.update(
-            session.scalars(
-                select(StoredMessage.message_hash).where(StoredMessage.message_hash.in_(hashes[start : start + 500]))
-            )
-        )
-    if there:
-        for start in range(0, len(hashes), 500):
-            session.execute(
-                update(StoredMessage)
-                .where(
-                    StoredMessage.message_hash.in_(hashes[start : start + 500]),
-                    StoredMessage.last_used_at < now - USED_GRANULARITY,
-                )
-                .values(last_used_at=now)
-            )
-    fresh = [found for found in hashes if found not in there]
-    if not fresh:
-        return
-    upsert = postgresql_insert if session.get_bind().dialect.name == "postgresql" else sqlite_insert
-    session.execute(
-        upsert(StoredMessage).on_conflict_do_nothing(),
-        [{"message_hash": found, "body": pack.pack(shared[found]), "last_used_at": now} for found in fresh],
-    )
-    if not pack.dictionaries:
-        stored = session.scalar(select(func.count()).select_from(StoredMessage)) or 0
-        if stored >= DICTIONARY_AFTER:
-            _train(session, cipher, pack)
-
-
-def _train(session: WriteSession, cipher: Cipher, pack: Packer) -> None:
-    packed = session.scalars(select(StoredMessage.body).limit(4 * DICTIONARY_AFTER))
-    body = train_dictionary([pack.unpack(piece)[:MAX_SAMPLE_BYTES] for piece in packed], 1)
-    if body is not None:
-        session.execute(
-            insert(Dictionary), [{"dictionary_id": 1, "body": cipher.encrypt(body), "created_at": datetime.now(UTC)}]
-        )
-
-
 def get_call(session: ReadSession, cipher: Cipher, call_id: bytes) -> StoredCall:
     """One call with its bodies.
 
@@ -187,9 +126,10 @@ def get_call(session: ReadSession, cipher: Cipher, call_id: bytes) -> StoredCall
         NotFound: no call of that id (yet: a call reaches the database a second or two after its answer).
     """
     row = session.get(Call, call_id)
-    if row is None:
+    found = None if row is None else next(_with_bodies(session, cipher, [row]), None)
+    if found is None:
         raise NotFound(f"there is no call {format_call_id(call_id)} in the database")
-    return next(_with_bodies(session, packer(session, cipher), [row]))
+    return found
 
 
 def find_calls(
@@ -231,7 +171,6 @@ def iter_calls(
     session: ReadSession, cipher: Cipher, *, endpoints: Iterable[str] = ("chat", "responses"), batch: int = 500
 ) -> Iterator[StoredCall]:
     """All calls of some endpoints in the order of their arrival, a batch in memory at a time."""
-    pack = packer(session, cipher)
     query = select(Call).where(Call.endpoint.in_(list(endpoints))).order_by(Call.arrived_at, Call.call_id).limit(batch)
     following = query
     while True:
@@ -239,51 +178,27 @@ def iter_calls(
         if not rows:
             return
         last = (rows[-1].arrived_at, rows[-1].call_id)
-        yield from _with_bodies(session, pack, rows)
+        yield from _with_bodies(session, cipher, rows)
         session.expunge_all()
         following = query.where(tuple_(Call.arrived_at, Call.call_id) > last)
 
 
-def _with_bodies(session: ReadSession, pack: Packer, rows: Sequence[Call]) -> Iterator[StoredCall]:
-    bodies = {
-        row.call_id: row
-        for row in session.execute(
-            select(Call.call_id, Call.request_body, Call.response_body, Call.attempt_answers).where(
-                Call.call_id.in_([row.call_id for row in rows])
-            )
-        )
-    }
-    wanted = {
-        reference
-        for row in bodies.values()
-        for body in (row.request_body, row.response_body)
-        if body is not None
-        for reference in pack.references(body)
-    }
-    pieces: dict[bytes, bytes] = {}
-    hashes = sorted(wanted)
-    for start in range(0, len(hashes), 500):
-        found = session.execute(
-            select(StoredMessage.message_hash, StoredMessage.body).where(
-                StoredMessage.message_hash.in_(hashes[start : start + 500])
-            )
-        )
-        pieces.update({row.message_hash: pack.unpack(row.body) for row in found})
+def _with_bodies(session: ReadSession, cipher: Cipher, rows: Sequence[Call]) -> Iterator[StoredCall]:
+    """Leaves out the calls that are just being deleted."""
+    bodies = read_bodies(session, cipher, [row.bodies_id for row in rows if row.bodies_id is not None])
+    pieces = read_pieces(session, cipher, {piece_id for some in bodies.values() for piece_id in some.references})
     for row in rows:
-        stored = bodies[row.call_id]
-        request, response = (
-            None if body is None else pack.unpack_body(body, pieces.__getitem__)
-            for body in (stored.request_body, stored.response_body)
-        )
-        answers = stored.attempt_answers
-        yield StoredCall(
-            row,
-            request,
-            response,
-            tuple(msgspec.msgpack.decode(pack.unpack(answers), type=list[bytes]))
-            if answers is not None
-            else (b"",) * len(row.attempts),
-        )
+        if row.bodies_id is None:
+            yield StoredCall(row, None, None, (b"",) * len(row.attempts))
+            continue
+        try:
+            kept = bodies[row.bodies_id]
+            request, response = (
+                None if template is None else join(template, pieces) for template in (kept.request, kept.response)
+            )
+        except KeyError:
+            continue
+        yield StoredCall(row, request, response, tuple(kept.attempts))
 
 
 def count_calls(session: ReadSession) -> int:

@@ -1,31 +1,25 @@
 """Forgetting a credential: its calls, and what nobody else said.
 
 Whether anybody else said it is looked for in the whole log, which takes long; so nothing is locked while it is, and
-calls go on being added. A call that is added notes in its messages that they are in use (`last_used_at`). Before the
-search, the messages are made to look as if they had not been used for a day; whichever looks otherwise after it, is
-somebody's again and stays.
+calls go on being added. Before the search the pieces are hidden from them: a new call that says the same stores it
+anew, and refers to nothing that is on its way out.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
 from itertools import islice
+from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Row, delete, select, update
+from sqlalchemy import ColumnElement, delete, select
 
-from storage.bodies import Packer
 from storage.cipher import Cipher
-from storage.database import Database
-from storage.models import Call, StoredMessage
-from storage.repositories.calls import packer
-from storage.repositories.retention import USED_GRANULARITY, hold_new_calls
+from storage.database import Database, ReadSession
+from storage.models import Call
+from storage.repositories.pieces import forget_pieces, hide_pieces, lock_log, read_bodies
 
 BATCH = 500
-_CLOCKS_DIFFER = timedelta(hours=1)  # of the machines that share a database, at most
-
-_Bodies = Row[bytes, bytes | None, bytes | None]
 
 
 class Forgetting:
@@ -36,15 +30,14 @@ class Forgetting:
         Args:
             origin: hash of the credential; empty for calls that came without one. Imported calls have none either, but
                 did not come to the proxy: they stay.
-            batch: calls or messages in one transaction.
+            batch: calls or pieces in one transaction.
         """
         self._database = database
         self._cipher = cipher
         self._theirs = (Call.origin == origin) & Call.source.is_(None)
         self._batch = batch
         self._calls: list[bytes] = []
-        self._uses: Counter[bytes] = Counter()  # messages that only their calls refer to, and how many do
-        self._unused_since = datetime.now(UTC) - USED_GRANULARITY - _CLOCKS_DIFFER
+        self._uses: Counter[int] = Counter()  # pieces that only their calls refer to, and how many do
 
     def run(self) -> int:
         """Forget; says how many calls there were.
@@ -57,68 +50,71 @@ class Forgetting:
         return self.delete()
 
     def collect(self) -> None:
-        """Find their calls and what these refer to, which is from now on in use by those only that say so."""
-        for rows, pack in self._read(self._theirs):
-            self._calls += [row.call_id for row in rows]
-            self._uses.update(reference for row in rows for reference in _references(row, pack))
-        messages = iter(list(self._uses))
-        while some := list(islice(messages, self._batch)):
+        """Find their calls and what these refer to, and hide it."""
+        for call in self._read(self._theirs):
+            self._calls.append(call.call_id)
+            self._uses.update(call.references)
+        pieces = iter(sorted(self._uses))
+        while some := list(islice(pieces, self._batch)):
             with self._database.write() as session:
-                hold_new_calls(session)
-                used = StoredMessage.message_hash.in_(some) & (StoredMessage.last_used_at > self._unused_since)
-                session.execute(update(StoredMessage).where(used).values(last_used_at=self._unused_since))
+                lock_log(session)
+                hide_pieces(session, self._cipher, some)
 
     def spare(self) -> None:
-        """Look through everybody else's calls for what is theirs too."""
+        """Look through all other calls for what is theirs too; what came before it can't refer to it."""
         if self._uses:
-            for rows, pack in self._read(~self._theirs):
-                for row in rows:
-                    for reference in _references(row, pack):
+            going = set(self._calls)
+            for call in self._read(Call.bodies_id > min(self._uses)):
+                if call.call_id not in going:
+                    for reference in call.references:
                         del self._uses[reference]
 
     def delete(self) -> int:
-        """Delete the calls, and each message with the last of its calls; says how many calls there were."""
+        """Delete the calls, and each piece with the last of its calls; says how many calls there were."""
         deleted = 0
-        calls = iter(self._calls)
-        while some := list(islice(calls, self._batch)):
+        going = iter(self._calls)
+        while some := list(islice(going, self._batch)):
             with self._database.write() as session:
-                hold_new_calls(session)
-                pack = packer(session, self._cipher)
-                rows = session.execute(_BODIES.where(Call.call_id.in_(some))).all()
-                gone = [reference for row in rows for reference in _references(row, pack) if self._was_last(reference)]
-                session.execute(delete(Call).where(Call.call_id.in_([row.call_id for row in rows])))
-                for start in range(0, len(gone), BATCH):
-                    session.execute(
-                        delete(StoredMessage).where(
-                            StoredMessage.message_hash.in_(gone[start : start + BATCH]),
-                            StoredMessage.last_used_at <= self._unused_since,
-                        )
-                    )
-            deleted += len(rows)
+                lock_log(session)
+                calls = self._find(session, Call.call_id.in_(some))
+                gone = [call.bodies_id for call in calls if call.bodies_id is not None]
+                gone += [reference for call in calls for reference in call.references if self._was_last(reference)]
+                session.execute(delete(Call).where(Call.call_id.in_([call.call_id for call in calls])))
+                forget_pieces(session, self._cipher, gone)
+            deleted += len(calls)
         return deleted
 
-    def _was_last(self, reference: bytes) -> bool:
-        """Take one use of a message off; says whether only they used it, and this was the last."""
+    def _was_last(self, reference: int) -> bool:
+        """Take one use of a piece off; says whether only they used it, and this was the last."""
         if reference not in self._uses:
             return False
         self._uses[reference] -= 1
         return not self._uses[reference]
 
-    def _read(self, which: ColumnElement[bool]) -> Iterator[tuple[Sequence[_Bodies], Packer]]:
-        """Calls with their bodies, a batch at a time, each in a transaction of its own."""
+    def _read(self, which: ColumnElement[bool]) -> Iterator[_Found]:
+        """Calls, a batch at a time, each in a transaction of its own."""
         last = b""
         while True:
             with self._database.read() as session:
-                rows = session.execute(_BODIES.where(which, Call.call_id > last).limit(self._batch)).all()
-                if not rows:
-                    return
-                yield rows, packer(session, self._cipher)
-                last = rows[-1].call_id
+                calls = self._find(session, which & (Call.call_id > last))
+            if not calls:
+                return
+            yield from calls
+            last = calls[-1].call_id
+
+    def _find(self, session: ReadSession, which: ColumnElement[bool]) -> list[_Found]:
+        columns = select(Call.call_id, Call.bodies_id).where(which).order_by(Call.call_id).limit(self._batch)
+        rows = session.execute(columns).all()
+        bodies = read_bodies(session, self._cipher, [row.bodies_id for row in rows if row.bodies_id is not None])
+        return [
+            _Found(row.call_id, row.bodies_id, bodies[row.bodies_id].references if row.bodies_id in bodies else set())
+            for row in rows
+        ]
 
 
-_BODIES = select(Call.call_id, Call.request_body, Call.response_body).order_by(Call.call_id)
+class _Found(NamedTuple):
+    """A call, the number of its bodies, and those of the pieces that they refer to."""
 
-
-def _references(row: _Bodies, pack: Packer) -> set[bytes]:
-    bodies = (body for body in (row.request_body, row.response_body) if body is not None)
-    return {reference for body in bodies for reference in pack.references(body)}
+    call_id: bytes
+    bodies_id: int | None
+    references: set[int]

@@ -1,31 +1,17 @@
-"""What is not kept: calls that are too old, and the messages only they had."""
+"""What is not kept: calls that are too old, and the pieces only they had."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import delete, select, text
+from sqlalchemy import delete, select
 
+from storage.cipher import SECONDS_PER_DAY
 from storage.database import WriteSession
-from storage.models import Call, StoredMessage
+from storage.models import Block, Call, SharedPiece
+from storage.repositories.pieces import SHARED_DAYS, lock_log
 
-USED_GRANULARITY = timedelta(days=1)
-_MESSAGES_LOCK = 7318349394477057
-
-
-def keep_messages(session: WriteSession) -> None:
-    """Until the end of the transaction nobody deletes messages: new calls may refer to those that are there."""
-    _lock(session, "pg_advisory_xact_lock_shared")
-
-
-def hold_new_calls(session: WriteSession) -> None:
-    """Until the end of the transaction nobody adds calls, and those that were being added are there."""
-    _lock(session, "pg_advisory_xact_lock")
-
-
-def _lock(session: WriteSession, function: str) -> None:
-    if session.get_bind().dialect.name == "postgresql":  # SQLite has one writer at a time
-        session.execute(text(f"SELECT {function}({_MESSAGES_LOCK})"))
+BLOCKS_AT_ONCE = 500
 
 
 def delete_older_than(session: WriteSession, days: int, limit: int = 5000) -> int:
@@ -34,22 +20,26 @@ def delete_older_than(session: WriteSession, days: int, limit: int = 5000) -> in
     Returns:
         How many were deleted; fewer than `limit` means that it is done.
     """
-    old = select(Call.call_id).where(Call.arrived_at < _horizon(days)).order_by(Call.arrived_at).limit(limit)
+    horizon = datetime.now(UTC) - timedelta(days=days)
+    old = select(Call.call_id).where(Call.arrived_at < horizon).order_by(Call.arrived_at).limit(limit)
     return session.execute(delete(Call).where(Call.call_id.in_(old))).rowcount  # type: ignore[attr-defined, no-any-return]
 
 
-def delete_unused_messages(session: WriteSession, days: int, limit: int = 5000) -> int:
-    """Delete messages that only calls older than this could refer to, which must have been deleted.
+def delete_unused_pieces(session: WriteSession, days: int, limit: int = 5000) -> bool:
+    """Delete some of the pieces that only calls older than this could refer to, which must have been deleted.
+
+    They go by whole days (UTC), within two days of the last of their calls.
 
     Returns:
-        How many were deleted; fewer than `limit` means that it is done.
+        Whether there may be more.
     """
-    hold_new_calls(session)
-    # A message is noted as used at most once a day, and a call may wait in the spool: two days of grace.
-    unused = StoredMessage.last_used_at < _horizon(days) - 2 * USED_GRANULARITY
-    some = select(StoredMessage.message_hash).where(unused).limit(limit)
-    return session.execute(delete(StoredMessage).where(StoredMessage.message_hash.in_(some))).rowcount  # type: ignore[attr-defined, no-any-return]
-
-
-def _horizon(days: int) -> datetime:
-    return datetime.now(UTC) - timedelta(days=days)
+    lock_log(session)
+    today = int(datetime.now(UTC).timestamp() // SECONDS_PER_DAY)
+    # A call that waited in the spool since yesterday may still look for what was said the day before.
+    stale = select(SharedPiece.piece_hash).where(SharedPiece.day < today - 1 - SHARED_DAYS).limit(limit)
+    deleted: int = session.execute(delete(SharedPiece).where(SharedPiece.piece_hash.in_(stale))).rowcount  # type: ignore[attr-defined]
+    if deleted == limit:
+        return True
+    unused = select(Block.first_id).where(Block.day < today - days - SHARED_DAYS).limit(BLOCKS_AT_ONCE)
+    deleted = session.execute(delete(Block).where(Block.first_id.in_(unused))).rowcount  # type: ignore[attr-defined]
+    return deleted == BLOCKS_AT_ONCE

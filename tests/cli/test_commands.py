@@ -118,7 +118,7 @@ def test_the_report_fits_a_screen_and_shows_no_unknown_price_as_nothing(tmp_path
     """More tasks than fit, long labels, large sums; one model has a price, another has none."""
     database = Database(f"sqlite:///{tmp_path / 'understudy.db'}")
     cipher = Cipher.open(tmp_path)
-    database.upgrade()
+    database.upgrade(cipher)
     rows = [
         clusters.StoredCluster(
             cluster_id=f"c-{number:010}", snapshot_id="s", label=f"task {number} with quite a long label indeed",

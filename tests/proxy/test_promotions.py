@@ -37,7 +37,7 @@ def settings(fake: FakeVllm, tmp_path: Path) -> Settings:
 def database(settings: Settings) -> Iterator[Database]:
     """Knows one task."""
     database = Database(settings.database)
-    database.upgrade()
+    database.upgrade(Cipher.open(settings.data_dir))
     row = StoredCluster(
         cluster_id="c-1", snapshot_id="s-1", label="triage", contract={}, skeleton="", calls=60, conversations=60,
         examples=[],

@@ -36,7 +36,7 @@ class Installation:
         self.root = root
         self.database = Database(f"sqlite:///{root / 'understudy.db'}")
         self.artifacts = ArtifactStore(root / "artifacts", Cipher.open(root))
-        self.database.upgrade()
+        self.database.upgrade(Cipher.open(root))
 
     def activate(self, snapshot: Snapshot) -> str:
         name = self.artifacts.put("snapshot", snapshot.dump(), {}, artifact_id=snapshot.snapshot_id)

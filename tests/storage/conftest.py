@@ -43,17 +43,23 @@ def cipher(tmp_path: Path) -> Cipher:
 @pytest.fixture
 def database(tmp_path: Path, cipher: Cipher) -> Database:
     database = Database(f"sqlite:///{tmp_path / 'understudy.db'}")
-    database.upgrade()
+    database.upgrade(cipher)
     return database
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
-def each_database(request: pytest.FixtureRequest, tmp_path: Path, cipher: Cipher) -> Iterator[Database]:
-    """The same promises on both databases."""
+def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """Of both kinds, without tables."""
     if request.param == "sqlite":
         database = Database(f"sqlite:///{tmp_path / 'each.db'}")
     else:
         database = Database(request.getfixturevalue("postgresql").new_database())
-    database.upgrade()
     yield database
     database.close()
+
+
+@pytest.fixture
+def each_database(empty_database: Database, cipher: Cipher) -> Database:
+    """The same promises on both databases."""
+    empty_database.upgrade(cipher)
+    return empty_database

@@ -1,10 +1,10 @@
 import json
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.bodies import Packer, split
-from storage.cipher import Cipher
+from storage.bodies import Bodies, Template, join, split
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -45,13 +45,15 @@ def test_every_message_and_the_tools_are_pieces_of_their_own() -> None:
     ]
 
 
-def test_a_history_sent_again_adds_only_its_new_message() -> None:
-    packer = Packer(Cipher(b"k" * 32), {})
-    stored: dict[bytes, bytes] = {}
-    history = [{"role": "user", "content": f"message {i} " * 10} for i in range(20)]
-    packer.pack_body(json.dumps({"messages": history[:19]}).encode(), stored.__setitem__)
-    before = len(stored)
-    body = json.dumps({"messages": history}).encode()
-    packed = packer.pack_body(body, stored.__setitem__)
-    assert len(stored) == before + 1
-    assert packer.unpack_body(packed, stored.__getitem__) == body
+@given(bodies)
+def test_a_template_and_its_shared_pieces_together_are_the_body(body: dict) -> None:
+    raw = json.dumps(body).encode("utf-8", "surrogatepass")
+    shared: list[bytes] = []
+    template: Template = []
+    for piece, is_shared in split(raw):
+        template.append(len(shared) if is_shared else piece)
+        shared += [piece] if is_shared else []
+    stored = msgspec.msgpack.decode(msgspec.msgpack.encode(Bodies(template, None, [b""])), type=Bodies)
+    assert stored.request is not None
+    assert join(stored.request, dict(enumerate(shared))) == raw
+    assert stored.references == set(range(len(shared)))

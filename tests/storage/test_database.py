@@ -33,8 +33,8 @@ def test_the_migrations_make_the_tables_of_the_models(each_database: Database) -
         assert compare_metadata(context, Base.metadata) == []
 
 
-def test_upgrading_twice_changes_nothing(each_database: Database) -> None:
-    each_database.upgrade()
+def test_upgrading_twice_changes_nothing(each_database: Database, cipher: Cipher) -> None:
+    each_database.upgrade(cipher)
     each_database.ping()
 
 

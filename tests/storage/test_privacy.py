@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from storage.cipher import Cipher
 from storage.database import Database
 from storage.privacy import create_private, keep_private
 
@@ -44,7 +45,7 @@ def test_what_was_open_to_others_is_closed_and_strangers_files_are_left_alone(tm
 
 def test_a_database_is_private_from_its_first_moment(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'understudy.db'}")
-    database.upgrade()
+    database.upgrade(Cipher(b"k" * 32))
     with database.write() as session:
         session.execute(text("DELETE FROM calls"))
         assert {mode(path) for path in tmp_path.glob("understudy.db*")} == {0o600}

@@ -2,21 +2,20 @@ import gzip
 import os
 import sqlite3
 import threading
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, text
+from sqlalchemy import text
 
 from storage.cipher import Cipher
 from storage.database import Database
 from storage.errors import DatabaseDown
-from storage.models import Dictionary
 from storage.records import Attempt, CallFacts, CallRecord
 from storage.repositories.calls import (
     count_calls,
     find_calls,
     get_call,
+    insert_calls,
     iter_calls,
 )
 from storage.shipper import Shipper
@@ -66,7 +65,7 @@ def test_a_segment_shipped_twice_adds_nothing(tmp_path: Path, database: Database
         assert count_calls(session) == 5
 
 
-def test_two_shippers_at_once_add_each_call_once(tmp_path: Path, database: Database, cipher: Cipher) -> None:
+def test_two_shippers_at_once_add_each_call_once(tmp_path: Path, each_database: Database, cipher: Cipher) -> None:
     for _ in range(6):
         fill(tmp_path / "spool", cipher, 20)
     shipped: list[int] = []
@@ -74,7 +73,7 @@ def test_two_shippers_at_once_add_each_call_once(tmp_path: Path, database: Datab
     def ship() -> None:
         for _ in range(20):
             try:
-                shipped.append(make_shipper(tmp_path, database, cipher).ship_once())
+                shipped.append(make_shipper(tmp_path, each_database, cipher).ship_once())
             except DatabaseDown:
                 continue
 
@@ -83,7 +82,7 @@ def test_two_shippers_at_once_add_each_call_once(tmp_path: Path, database: Datab
         thread.start()
     for thread in threads:
         thread.join()
-    with database.read() as session:
+    with each_database.read() as session:
         assert count_calls(session) == 120
     assert sum(shipped) == 120
 
@@ -291,9 +290,8 @@ def test_a_database_of_another_key_stops_the_shipping_and_not_the_shipper(
     tmp_path: Path, database: Database, cipher: Cipher
 ) -> None:
     fill(tmp_path / "spool", cipher, 2)
-    foreign = {"dictionary_id": 1, "body": Cipher(b"o" * 32).encrypt(b"x"), "created_at": datetime.now(UTC)}
     with database.write() as session:
-        session.execute(insert(Dictionary), [foreign])
+        insert_calls(session, Cipher(b"o" * 32), [(make_record(), CallFacts())])
     stop = threading.Event()
     stop.set()
     make_shipper(tmp_path, database, cipher).run(stop)
