@@ -1,14 +1,18 @@
 """Bytes in the log per byte of raw JSON. `python tests/bench/log_size.py`.
 
 The recorded calls of each agent go through the real spool and shipper into a SQLite database of their own, everything
-on: message deduplication, zstd with a dictionary trained on the log, encryption. Raw is the request and the answer as
-they came; the log is the whole database file after a checkpoint, its indexes included.
+on: message deduplication, compression, encryption. Raw is the request and the answer as they came; the log is the whole
+database file after a checkpoint, its indexes and empty tables included. Shipped all at once, as on a busy day, or a
+call at a time, as on a quiet one. Reading a call is opening the database and putting its bodies together.
 """
 
 from __future__ import annotations
 
+import statistics
 import tempfile
+import time
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
@@ -19,6 +23,7 @@ from storage.cipher import Cipher
 from storage.database import Database
 from storage.ids import new_call_id
 from storage.records import CallFacts, CallRecord
+from storage.repositories.calls import get_call
 from storage.shipper import Shipper
 from storage.spool import Spool
 
@@ -26,24 +31,51 @@ DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "agent_calls.js
 MIN_CALLS = 50
 
 
-def logged_bytes(recordings: list[Recording]) -> tuple[int, int]:
-    """(raw, log) bytes."""
-    raw = 0
+@dataclass(frozen=True)
+class Logged:
+    """What became of some calls: sizes, and medians of times."""
+
+    raw_bytes: int
+    log_bytes: int
+    shipped_per_second: float
+    read_ms: float
+
+
+def log_calls(recordings: list[Recording], at_once: int) -> Logged:
+    """Ship so many at once, and read some of them back."""
+    records = [record_of(recording) for recording in recordings]
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
         cipher = Cipher.open(root)
         database = Database(f"sqlite:///{root / 'understudy.db'}")
-        spool = Spool(root / "spool", cipher)
-        for recording in recordings:
-            record = record_of(recording)
-            raw += len(record.request_body) + len(record.response_body)
-            spool.append(record)
-        spool.close()
-        Shipper(root / "spool", database, cipher, read_facts=facts_of, on_shipped=lambda calls: None).ship_once()
+        database.upgrade(cipher)
+        shipper = Shipper(root / "spool", database, cipher, read_facts=facts_of, on_shipped=lambda calls: None)
+        shipping_s = 0.0
+        for start in range(0, len(records), at_once):
+            spool = Spool(root / "spool", cipher)
+            for record in records[start : start + at_once]:
+                spool.append(record)
+            spool.close()
+            begun = time.perf_counter()
+            shipper.ship_once()
+            shipping_s += time.perf_counter() - begun
         with database.read() as session:
             session.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
+        log_bytes = (root / "understudy.db").stat().st_size
+        times_ms = [read_ms(database, cipher, record) for record in records[:: max(1, len(records) // 100)]]
         database.close()
-        return raw, (root / "understudy.db").stat().st_size
+    raw_bytes = sum(len(record.request_body) + len(record.response_body) for record in records)
+    return Logged(raw_bytes, log_bytes, len(records) / shipping_s, statistics.median(times_ms))
+
+
+def read_ms(database: Database, cipher: Cipher, record: CallRecord) -> float:
+    """Read a call and see that it came back as it was."""
+    begun = time.perf_counter()
+    with database.read() as session:
+        stored = get_call(session, cipher, record.call_id)
+    elapsed_ms = (time.perf_counter() - begun) * 1e3
+    assert (stored.request_body, stored.response_body) == (record.request_body, record.response_body)
+    return elapsed_ms
 
 
 def record_of(recording: Recording) -> CallRecord:
@@ -72,11 +104,18 @@ def main() -> None:
     for (_, line), recording in zip(lines(DATA), read_recordings(DATA), strict=True):
         by_agent[orjson.loads(line)["agent"]].append(recording)
         everything.append(recording)
-    print("| agent | calls | raw, KB | log, KB | raw / log |\n| --- | ---: | ---: | ---: | ---: |")
     groups = sorted(by_agent.items(), key=lambda item: -len(item[1]))
-    for agent, recordings in [*((a, r) for a, r in groups if len(r) >= MIN_CALLS), ("all", everything)]:
-        raw, log = logged_bytes(recordings)
-        print(f"| {agent} | {len(recordings)} | {raw / 1e3:,.0f} | {log / 1e3:,.0f} | {raw / log:.1f} |", flush=True)
+    print("| agent | calls | raw, KB | log, KB | raw / log | shipped, calls/s | one call read, ms |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    rows = [(agent, found, len(found)) for agent, found in groups if len(found) >= MIN_CALLS]
+    rows += [("swe-agent, a call at a time", by_agent["swe-agent"], 1), ("all", everything, len(everything))]
+    for name, recordings, at_once in rows:
+        logged = log_calls(recordings, at_once)
+        print(
+            f"| {name} | {len(recordings)} | {logged.raw_bytes / 1e3:,.0f} | {logged.log_bytes / 1e3:,.0f} "
+            f"| {logged.raw_bytes / logged.log_bytes:.1f} | {logged.shipped_per_second:,.0f} | {logged.read_ms:.1f} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
