@@ -17,13 +17,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.features import CallFeatures
-from router.segments import HEAD, KEY, USER, head_prefixes, message_tokens, rank_weight, segments, token_weight, zones
+from router.segments import (
+    HEAD,
+    HEAD_WEIGHT,
+    KEY,
+    USER,
+    head_prefixes,
+    length_weight,
+    message_tokens,
+    rank_weight,
+    segments,
+    token_weight,
+    zones,
+)
 
 ACCEPT = 0.6
 SMOOTHING_SYSTEM, SMOOTHING_USER, SMOOTHING_KEYS = 10.0, 20.0, 40.0
 KEYS_EXPONENT = 0.25
 THIN_MASS = 12.0
 THIN_SCORE = 0.75
+THIN_KEYS = 0.9
+FILLING_ROOM = 1.5
 EVIDENCE = np.float32(1e-5)
 MAX_PAYLOAD_CHARS = 4096
 CACHED_MESSAGES = 4096
@@ -35,15 +49,17 @@ class Profile(msgspec.Struct, frozen=True, array_like=True):
     """One variant of one task.
 
     Attributes:
-        task: number of the task in its snapshot.
+        task: number of the task in its snapshot; -1 for calls that look alike and yet are no task.
         tokens: token → weight, in the order in which they come in the prompt.
         foreign: mass of unknown system text that its own calls carry (0.9 quantile).
+        filling: mass of what its own calls' messages say beyond it (0.9 quantile).
         lines: the recurring segments, for people to read.
     """
 
     task: int
     tokens: dict[str, float]
     foreign: float
+    filling: float
     lines: list[str]
 
 
@@ -87,19 +103,30 @@ class Profiles:
     def __init__(self, profiles: Sequence[Profile]) -> None:
         self.profiles = tuple(profiles)
         count = len(self.profiles)
-        self._system, self._user, self._keys = (np.zeros(count, np.float32) for _ in range(3))
-        self._foreign = np.array([profile.foreign for profile in self.profiles], np.float32)
+        self._system, self._prompt, self._user, self._keys = (np.zeros(count, np.float32) for _ in range(4))
+        foreign = np.array([profile.foreign for profile in self.profiles], np.float32)
+        filling = np.array([profile.filling for profile in self.profiles], np.float32)
+        said = np.zeros(count, np.float32)
         found: dict[str, list[tuple[int, float]]] = {}
         for place, profile in enumerate(self.profiles):
             for token, weight in profile.tokens.items():
                 found.setdefault(token, []).append((place, weight))
                 zone = {USER: self._user, KEY: self._keys}.get(token[:2], self._system)
                 zone[place] += weight
+                if zone is self._system and not is_head(token):
+                    self._prompt[place] += weight
+                if zone is not self._keys:
+                    said[place] += length_weight(token) if is_head(token) else weight
         self._index = {
             token: (np.array([p for p, _ in pairs], np.intp), np.array([w for _, w in pairs], np.float32))
             for token, pairs in found.items()
         }
-        self._thin = (self._system + self._user) < THIN_MASS
+        self._thin = said < THIN_MASS
+        self._foreign = np.where(self._thin, np.float32(0), foreign)
+        # What follows a thin skeleton tells by its mere size that it is something else.
+        self._filling = np.where(self._thin, FILLING_ROOM * filling + THIN_MASS, np.float32(np.inf))
+        # The less a skeleton says, the more its tools must.
+        self._same_keys = np.select([said == 0, self._thin], [np.float32(1), np.float32(THIN_KEYS)], np.float32(0))
         self._cache: OrderedDict[tuple[str, str], _Reading] = OrderedDict()
 
     def dump(self) -> bytes:
@@ -120,8 +147,8 @@ class Profiles:
         best, score = self._best(features)
         if best < 0:
             return Recognition(None, 0.0, -1)
-        task = self.profiles[best].task if score >= ACCEPT else None
-        return Recognition(task, score, best, bool(self._thin[best]))
+        task = self.profiles[best].task
+        return Recognition(task if score >= ACCEPT and task >= 0 else None, score, best, bool(self._thin[best]))
 
     def is_thin(self, profile: Profile) -> bool:
         """Whether a profile says too little by itself."""
@@ -131,30 +158,41 @@ class Profiles:
         if not self.profiles:
             return -1, 0.0
         read = zones(features)
-        system, mass, known = self._zero(), 0.0, self._zero()
+        system, known, mass = self._zero(), self._zero(), 0.0
         head = ""
         for text in read.system:
             reading = self._read(text, "")
             system, known, mass = system + reading.covered, known + reading.known, mass + reading.mass
             head = head or reading.head
-        user = self._zero()
+        user, filling = self._zero(), self._zero()
         for text in (read.user, *read.tail):
             reading = self._read(text, USER)
-            user = np.maximum(user, 0) + reading.covered
+            user = user + reading.covered
+            filling = filling + (reading.mass - reading.known)
             head = head or reading.head
+        prompt = system.copy()
         for prefix in head_prefixes(head):
             self._add(system, prefix)
+        if head:
+            known[system > prompt] += HEAD_WEIGHT
+            mass += HEAD_WEIGHT
         excess = np.maximum(mass - known - self._foreign, 0)
-        of_system = (system + SMOOTHING_SYSTEM) / (self._system + excess + SMOOTHING_SYSTEM)
+        # The head weighs so much that the rest has to be covered for its own sake too.
+        of_system = np.minimum(
+            (system + SMOOTHING_SYSTEM) / (self._system + excess + SMOOTHING_SYSTEM),
+            (prompt + SMOOTHING_SYSTEM) / (self._prompt + SMOOTHING_SYSTEM),
+        )
         of_user = (np.minimum(user, self._user) + SMOOTHING_USER) / (self._user + SMOOTHING_USER)
-        score = np.minimum(of_system, of_user) * self._of_keys(read.keys)
+        of_keys = self._of_keys(read.keys)
+        score = np.minimum(of_system, of_user) * of_keys
+        score[(of_keys < self._same_keys) | (filling > self._filling)] = 0
         # A profile that asks for next to nothing is met by every call: it may only win where no other is met, and among
         # equals the one that explains more of the call.
         score = np.where(self._thin, np.minimum(score, THIN_SCORE), score) + EVIDENCE * (system + user)
         best = int(score.argmax())
         return best, float(min(score[best], 1.0))
 
-    def _of_keys(self, keys: tuple[str, ...]) -> Vector | float:
+    def _of_keys(self, keys: tuple[str, ...]) -> Vector:
         """Smoothed weighted Jaccard of tools and format, softened."""
         shared, mass = self._zero(), 0.0
         for key in set(keys):

@@ -178,8 +178,11 @@ def head_prefixes(head: str) -> tuple[str, ...]:
 
 def token_weight(token: str) -> float:
     """How much a token says: the root of its length, capped; a head says most."""
-    if token.startswith(HEAD):
-        return HEAD_WEIGHT
+    return HEAD_WEIGHT if token.startswith(HEAD) else length_weight(token)
+
+
+def length_weight(token: str) -> float:
+    """The root of a token's length, capped."""
     return float(min(len(token), MAX_WEIGHT_CHARS) ** 0.5)
 
 

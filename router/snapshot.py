@@ -20,7 +20,7 @@ from router.errors import SnapshotInvalid
 from router.payload import Bounds, PayloadModel, head_dtypes, head_from
 from router.recognition import Profiles
 
-FORMAT = 1
+FORMAT = 2
 _MAX_JSON_BYTES = 64 * 2**20
 
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from router.contract import OutputContract
+from router.contract import ContractKind, OutputContract
 from router.encoder import Encoder, StaticEncoder
 from router.features import CallFeatures
 from router.learning.contracts import induce
@@ -77,8 +77,12 @@ def discover(
     conversations = conversations_of(features)
     report("skeletons", 0.0)
     skeletons = learn_skeletons(features, conversations)
-    payloads = _Payloads(skeletons, features, conversations, static, encoder)
-    cluster, task_of, models = payloads.learn(lambda share: report("payloads", share))  # (N,); (C,); by task
+    payloads = _Payloads(skeletons, calls, conversations, static, encoder)
+    tasks_found = payloads.learn(lambda share: report("payloads", share))
+    skeletons, cluster, task_of, models = (
+        tasks_found.skeletons, tasks_found.cluster, tasks_found.task_of, tasks_found.models,
+    )  # fmt: skip
+    thin = skeletons.thin()
 
     members: dict[int, list[int]] = defaultdict(list)
     for place, number in enumerate(cluster.tolist()):
@@ -103,7 +107,7 @@ def discover(
             contract=contracts[number],
             task=task,
             skeleton="\n".join(lines[number][:SKELETON_LINES]),
-            thin=payloads.thin[task],
+            thin=thin[task],
             calls=len(members[number]),
             conversations=len({conversations[i] for i in members[number]}),
             share=len(members[number]) / len(calls),
@@ -133,72 +137,99 @@ def discover(
     return Discovery(snapshot, assignments)
 
 
+@dataclass(frozen=True, slots=True)
+class _Tasks:
+    """The tasks of N calls, once payloads have been read too.
+
+    Attributes:
+        skeletons: without those that turned out to be no task.
+        cluster: (N,) cluster of each call in [0, C); -1 for none.
+        task_of: of each of the C clusters, the task (skeleton) that it is on.
+        models: by task; their clusters are still numbered.
+    """
+
+    skeletons: Skeletons
+    cluster: NDArray[np.int64]
+    task_of: list[int]
+    models: dict[int, PayloadModel]
+
+
 class _Payloads:
-    """The payload level of a run: which skeletons are several tasks, and a model for each."""
+    """The payload level of a run: which skeletons are several tasks, which are none, and a model for each."""
 
     def __init__(
         self,
         skeletons: Skeletons,
-        features: Sequence[CallFeatures],
+        calls: Sequence[LoggedCall],
         conversations: Sequence[str],
         static: StaticEncoder | None,
         encoder: Encoder | None,
     ) -> None:
-        self._profiles = skeletons.profiles
-        self._features = features
+        self._skeletons = skeletons
+        self._calls = calls
         self._conversations = conversations
         self._static = static
         self._encoder = encoder
-        self._task = skeletons.assignments
-        self._tasks = int(self._task.max(initial=-1)) + 1
-        by_task: dict[int, list[bool]] = defaultdict(list)
-        for profile in skeletons.profiles.profiles:
-            by_task[profile.task].append(skeletons.profiles.is_thin(profile))
-        self.thin = [all(by_task[task]) for task in range(self._tasks)]
 
-    def learn(self, report: Callable[[float], None]) -> tuple[NDArray[np.int64], list[int], dict[int, PayloadModel]]:
-        """Split and fit.
-
-        Returns:
-            (N,) cluster of each call in [0, C), -1 for none; the task of each of the C clusters; the models by task,
-            their clusters still numbered.
-        """
-        cluster = np.full(len(self._task), -1, dtype=np.int64)
+    def learn(self, report: Callable[[float], None]) -> _Tasks:
+        """Split, sort out and fit."""
+        found, thin, bare = self._skeletons.assignments, self._skeletons.thin(), self._skeletons.bare()
+        cluster = np.full(len(found), -1, dtype=np.int64)
         task_of: list[int] = []
         models: dict[int, PayloadModel] = {}
-        for task in range(self._tasks):
-            report(task / self._tasks)
-            rows = np.flatnonzero(self._task == task)
-            parts, model = self._learn_task(task, rows)
-            cluster[rows] = parts + len(task_of)
+        none: set[int] = set()
+        for task in range(len(thin)):
+            report(task / len(thin))
+            rows = np.flatnonzero(found == task)
+            parts, model = self._learn_task(rows, thin[task], task in bare)
+            if (parts < 0).all():
+                none.add(task)
+                continue
+            number = task - len(none)
+            cluster[rows] = np.where(parts < 0, -1, parts + len(task_of))
             if model is not None:
-                models[task] = model
-            task_of += [task] * (int(parts.max(initial=0)) + 1)
-        return cluster, task_of, models
+                models[number] = model
+            task_of += [number] * (int(parts.max()) + 1)
+        return _Tasks(self._skeletons.without(none), cluster, task_of, models)
 
-    def _learn_task(self, task: int, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], PayloadModel | None]:
-        """The part of each of a task's calls (all 0 unless it is split), and its payload level."""
+    def _learn_task(
+        self, rows: NDArray[np.int64], thin: bool, bare: bool
+    ) -> tuple[NDArray[np.int64], PayloadModel | None]:
+        """The part of each of a task's calls (all 0 unless it is split, -1 for no task), and its payload level."""
         one = np.zeros(len(rows), dtype=np.int64)
         if self._static is None:
             return one, None
-        splits = self.thin[task] and self._encoder is not None
-        sample = self._spread(rows, MAX_SPLIT_PAYLOADS if splits else MAX_PAYLOADS)
-        texts = [self._payload(self._features[row]) for row in sample.tolist()]
+        sample = self._spread(rows, MAX_SPLIT_PAYLOADS if thin else MAX_PAYLOADS)
+        texts = [self._payload(row) for row in sample.tolist()]
         groups = [self._conversations[row] for row in sample.tolist()]
         parts = np.zeros(len(sample), dtype=np.int64)
-        if splits and self._encoder is not None:
+        if thin and self._encoder is not None:
             parts = split(self._encoder.encode(texts), groups)
-        count = int(parts.max(initial=0)) + 1
-        model = fit_payloads(
-            [str(part) for part in range(count)], Payloads(texts, parts, groups), self._static, self._encoder
-        )
-        if model is None or count == 1:
+            if (parts < 0).any() and (not bare or ((parts < 0).all() and self._is_narrow(sample))):
+                parts = np.zeros(len(sample), dtype=np.int64)
+        if (parts < 0).all():
+            return one - 1, None
+        count, used = int(parts.max()) + 1, np.flatnonzero(parts >= 0)
+        payloads = Payloads([texts[i] for i in used], parts[used], [groups[i] for i in used])
+        model = fit_payloads([str(part) for part in range(count)], payloads, self._static, self._encoder)
+        if len(used) == len(sample) and (model is None or count == 1):
             return one, model
-        rest = self._static.encode([self._payload(self._features[row]) for row in rows.tolist()])
-        return model.static.read(rest).top, model
+        if model is None:
+            return one - 1, None
+        static = self._static.encode([self._payload(row) for row in rows.tolist()])
+        verdicts = [model.glance(row[None]) for row in static]
+        all_parts = np.array([-1 if each.fits is False else int(each.cluster_id) for each in verdicts], np.int64)
+        all_parts[np.searchsorted(rows, sample)] = parts
+        return all_parts, model
 
-    def _payload(self, features: CallFeatures) -> str:
-        return payload_segments(self._profiles, self._profiles.recognise(features).variant, features)
+    def _is_narrow(self, rows: NDArray[np.int64]) -> bool:
+        """Whether the answers have a form that tells the task where nothing else does."""
+        contract = _contract([self._calls[i] for i in rows.tolist()], [self._conversations[i] for i in rows.tolist()])
+        return contract.kind is not ContractKind.TEXT
+
+    def _payload(self, row: int) -> str:
+        profiles, features = self._skeletons.profiles, self._calls[row].features
+        return payload_segments(profiles, profiles.recognise(features).variant, features)
 
     def _spread(self, rows: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
         """At most `limit` of the rows, of as many conversations as there are."""

@@ -40,27 +40,30 @@ SPLIT_CONVERSATIONS = 15
 
 
 def split(rows: NDArray[np.float32], conversations: Sequence[str]) -> NDArray[np.int64]:
-    """Whether the calls of a thin skeleton (a bare "You are a helpful assistant") are really several tasks.
+    """Which tasks the calls of a thin skeleton (a bare "You are a helpful assistant") really are.
 
     Not asked of other skeletons: where the template says what to do, differing payloads are its parameters.
 
     Args:
         rows: (N, D) the transformer's embeddings of the payloads; time and memory grow with N².
-        conversations: N; each part must be found in many of them.
+        conversations: N; each part must be found in many of them, or in most.
 
     Returns:
-        (N,) part of each call in [0, P); all zeros where it is one task. A call between the parts gets the nearest.
+        (N,) part of each call in [0, P), all 0 where they are all alike; -1 for calls that are like no others. Where
+        these are few, they get the nearest part.
     """
-    one = np.zeros(len(rows), dtype=np.int64)
-    if len(set(conversations)) < 2 * SPLIT_CONVERSATIONS:
-        return one
-    labels = fcluster(linkage(rows, "average", "cosine"), 1 - SPLIT_COSINE, "distance")
-    parts = [part for part in np.unique(labels) if _conversations(labels == part, conversations) >= SPLIT_CONVERSATIONS]
-    if len(parts) < 2 or np.isin(labels, parts).mean() < 1 - SPLIT_UNCLUSTERED:
-        return one
+    labels = fcluster(linkage(rows, "average", "cosine"), 1 - SPLIT_COSINE, "distance") if len(rows) > 1 else np.ones(1)
+    enough = min(SPLIT_CONVERSATIONS, len(set(conversations)) // 2 + 1)
+    parts = [part for part in np.unique(labels) if _conversations(labels == part, conversations) >= enough]
+    rest = ~np.isin(labels, parts)
+    if not parts or (enough < SPLIT_CONVERSATIONS and rest.mean() > SPLIT_UNCLUSTERED):
+        return np.full(len(rows), -1, dtype=np.int64)
     centroids = np.stack([rows[labels == part].mean(axis=0) for part in parts])
     centroids /= np.linalg.norm(centroids, axis=1, keepdims=True)
-    return np.asarray((rows @ centroids.T).argmax(axis=1), dtype=np.int64)
+    nearest = np.asarray((rows @ centroids.T).argmax(axis=1), dtype=np.int64)
+    if rest.mean() > SPLIT_UNCLUSTERED:
+        nearest[rest] = -1
+    return nearest
 
 
 def _conversations(mask: NDArray[np.bool_], conversations: Sequence[str]) -> int:

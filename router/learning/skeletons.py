@@ -18,10 +18,11 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
@@ -34,11 +35,22 @@ from router.recognition import (
     SMOOTHING_KEYS,
     SMOOTHING_SYSTEM,
     SMOOTHING_USER,
+    THIN_MASS,
     Profile,
     Profiles,
     is_head,
 )
-from router.segments import KEY, USER, Tokens, head_prefixes, rank_weight, token_weight, tokens_of
+from router.segments import (
+    HEAD_WEIGHT,
+    KEY,
+    USER,
+    Tokens,
+    head_prefixes,
+    length_weight,
+    rank_weight,
+    token_weight,
+    tokens_of,
+)
 
 MIN_CONVERSATIONS = 3
 MIN_CALLS = 20
@@ -47,11 +59,13 @@ NEIGHBOURS = 12
 KEEP_SHARE = 0.5
 AT_HOME = 0.3
 GROUP_DISTANCE = 0.7
+EMPTY = "e "  # begins the only token of a set without any
 CONSTANT_SHARE = 0.1
 PROFILE_SHARE = 0.6
-TASK_DISTANCE = 0.7
+TASK_DISTANCE = 0.65
 VARIANT_DISTANCE = 0.2
 FOREIGN_QUANTILE = 0.9
+FILLING_QUANTILE = 0.9
 MIN_RARITY = 0.3
 SAMPLE_CALLS = 4000  # more are learned from a sample of conversations and then assigned
 _BLOCK = 512
@@ -70,6 +84,32 @@ class Skeletons:
 
     assignments: NDArray[np.int64]
     profiles: Profiles
+
+    def thin(self) -> list[bool]:
+        """Of each task, whether all of its skeletons say too little by themselves."""
+        by_task: dict[int, list[bool]] = defaultdict(list)
+        for profile in self.profiles.profiles:
+            by_task[profile.task].append(self.profiles.is_thin(profile))
+        return [all(by_task[task]) for task in range(max(by_task, default=-1) + 1)]
+
+    def bare(self) -> set[int]:
+        """The tasks whose skeletons have nothing of their own: none of their tokens, or each is another's too."""
+        tokens: dict[int, set[str]] = defaultdict(set)
+        for profile in self.profiles.profiles:
+            tokens[profile.task].update(token for token in profile.tokens if not token.startswith(KEY))
+        owners = Counter(token for found in tokens.values() for token in found)
+        return {task for task, found in tokens.items() if all(owners[token] > 1 for token in found)}
+
+    def without(self, tasks: set[int]) -> Skeletons:
+        """The same, with some of the tasks for no tasks; the rest are numbered anew."""
+        kept = sorted({profile.task for profile in self.profiles.profiles} - tasks - {-1})
+        number = {task: place for place, task in enumerate(kept)}
+        return Skeletons(
+            np.array([number.get(task, -1) for task in self.assignments.tolist()], np.int64),
+            Profiles(
+                [msgspec.structs.replace(each, task=number.get(each.task, -1)) for each in self.profiles.profiles]
+            ),
+        )
 
 
 def learn_skeletons(calls: Sequence[CallFeatures], conversations: Sequence[str]) -> Skeletons:
@@ -278,9 +318,12 @@ def _group(
         tasks = fcluster(tree, TASK_DISTANCE, "distance")[fine]
     else:
         variants = tasks = np.ones(len(keys), np.int64)
+    # To have a prompt that never came back is not to have none.
+    unlike = np.array([bool(call.head or call.system) and not found for call, found in zip(tokens, whole, strict=True)])
+    variants, tasks = np.where(unlike, 0, variants), np.where(unlike, 0, tasks)
 
     numbers: dict[int, int] = {}
-    for task in np.unique(tasks):
+    for task in np.unique(tasks[tasks > 0]):
         members = np.flatnonzero(tasks == task).tolist()
         if len({conversations[i] for i in members}) >= MIN_CONVERSATIONS or len(members) >= MIN_CALLS:
             numbers[int(task)] = len(numbers)
@@ -331,12 +374,26 @@ def _rarity(sets: Sequence[Set]) -> dict[str, float]:
 
 
 def _similarity(keys: Sequence[tuple[Set, Set, Set]], ranks: dict[str, float]) -> NDArray[np.float64]:
-    """(K, K) min(system, user) · keys^0.25, each a smoothed weighted Jaccard: two prompts must agree in every zone."""
+    """(K, K) min(system, user) · keys^0.25, each a smoothed weighted Jaccard: two prompts must agree in every zone.
+
+    0 where smoothing is all that they agree in: nothing in common but that both say little.
+    """
     system, user, offered = (
         _smoothed_jaccard([key[zone] for key in keys], ranks, smoothing, zone != 2)
         for zone, smoothing in enumerate((SMOOTHING_SYSTEM, SMOOTHING_USER, SMOOTHING_KEYS))
     )
-    return np.minimum(system, user) * offered**KEYS_EXPONENT
+    return np.minimum(system, user) * offered**KEYS_EXPONENT * _meet(keys)
+
+
+def _meet(keys: Sequence[tuple[Set, Set, Set]]) -> NDArray[np.bool_]:
+    """(K, K) whether two have a token in common, both thin or neither; the tools stand in where there are no tokens."""
+    said = [system | user or frozenset([f"{EMPTY}{sorted(offered)}"]) for system, user, offered in keys]
+    number = {token: place for place, token in enumerate(sorted({token for found in said for token in found}))}
+    columns = [number[token] for found in said for token in found]
+    has = csr_matrix((np.ones(len(columns), np.float32), columns, np.cumsum([0, *map(len, said)])))
+    thin = np.array([sum(length_weight(token) for token in system | user) < THIN_MASS for system, user, _ in keys])
+    met = np.logical_and((has @ has.T).toarray() > 0, thin[:, None] == thin[None, :])
+    return np.asarray(met, np.bool_)
 
 
 def _smoothed_jaccard(
@@ -378,9 +435,22 @@ def _profile(
     weights = _weights(zones[0], ranks) | _weights(zones[1], ranks)
     weights |= {token: token_weight(token) for token in sorted(kept) if token.startswith(KEY)}
     foreign = [
-        sum(token_weight(t) * rank_weight(rank) for rank, t in enumerate(call.system) if t not in weights)
+        _unknown_mass(call.system, weights)
+        + (HEAD_WEIGHT if call.head and weights.keys().isdisjoint(head_prefixes(call.head)) else 0.0)
         for call in tokens
     ]
+    filling = [_unknown_mass(call.user, weights) for call in tokens]
     lines = [token.removeprefix(USER) for token in weights if not token.startswith(KEY)]
     lines = [line.removeprefix("h ").removesuffix(" .") for line in lines if line[0] not in "^$"]
-    return Profile(task, weights, float(np.quantile(foreign, FOREIGN_QUANTILE)), lines)
+    return Profile(
+        task,
+        weights,
+        float(np.quantile(foreign, FOREIGN_QUANTILE)),
+        float(np.quantile(filling, FILLING_QUANTILE)),
+        lines,
+    )
+
+
+def _unknown_mass(zone: Sequence[str], known: Mapping[str, float]) -> float:
+    """The mass of a zone's tokens that a profile doesn't have."""
+    return sum(token_weight(token) * rank_weight(rank) for rank, token in enumerate(zone) if token not in known)

@@ -16,6 +16,11 @@ from router.payload import cascade
 
 DATA = Path(__file__).parents[4] / "shared" / "data" / "clinc150_train_val.jsonl.gz"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="CLINC150 is not beside the repository")
+#: Of all sorts.
+OTHERS = (
+    "volcano eruption", "baroque cello suite", "tax return", "penguin colony", "carburettor", "sonnet", "mitochondria",
+    "offside rule", "sourdough", "black hole", "guillotine", "crochet pattern", "tectonic plate", "zero-day exploit",
+)  # fmt: skip
 INTENTS = ("balance", "alarm", "translate", "weather", "recipe", "flight_status")
 
 
@@ -58,9 +63,18 @@ def test_a_parametrised_task_is_not_split(encoder: TransformerEncoder) -> None:
 
 def test_few_conversations_are_not_split(encoder: TransformerEncoder) -> None:
     rows = encoder.encode(["Set an alarm for six.", "Translate this into French."] * 40)
-    assert split(rows, [str(place) for place in range(80)]).any()
-    assert not split(rows, [str(place % 8) for place in range(80)]).any()
-    assert not split(rows[:20], [str(place) for place in range(20)]).any()
+    assert set(split(rows, [str(place) for place in range(80)])) == {0, 1}
+    assert set(split(rows, [str(place % 8) for place in range(80)])) == {-1}
+    assert set(split(rows[:20], [str(place) for place in range(20)])) == {-1}
+    assert set(split(rows[::2][:20], [str(place) for place in range(20)])) == {0}
+
+
+def test_calls_that_are_like_no_others_are_of_no_part(encoder: TransformerEncoder) -> None:
+    alarms = [f"Set an alarm for {n} o'clock." for n in range(20)]
+    others = [f"{word} {n * 7919}" for n, word in enumerate(OTHERS)]
+    parts = split(encoder.encode(alarms + others), own(alarms + others))
+    assert set(parts[:20]) == {0}
+    assert set(parts[20:]) == {-1}
 
 
 @needs_data

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from router.features import read_chat
+from router.learning.skeletons import learn_skeletons
 from tests.bench.discovery import DATA, Recorded
 
 pytestmark = pytest.mark.skipif(not DATA.exists(), reason="the recorded agent calls are not on this machine")
@@ -28,3 +30,14 @@ def test_the_labels_of_recorded_calls_are_found_without_them(
     assert found.index >= index
     assert found.homogeneity >= homogeneity
     assert found.recognised >= index - 0.02
+
+
+def test_an_unknown_agent_is_not_taken_for_a_known_one(recorded: Recorded) -> None:
+    calls = [read_chat(row["request"]) for row in recorded.rows]
+    agents = [row["agent"] for row in recorded.rows]
+    known = [place for place, agent in enumerate(agents) if agent != "metagpt"]
+    profiles = learn_skeletons(
+        [calls[place] for place in known], [recorded.conversations[place] for place in known]
+    ).profiles
+    found = [profiles.recognise(call) for call, agent in zip(calls, agents, strict=True) if agent == "metagpt"]
+    assert sum(each.task is not None and not each.thin for each in found) <= 0.02 * len(found)
