@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,8 +20,10 @@ from router.errors import SnapshotInvalid
 #: How much of a payload is read. The cost grows with the length (7 ms at 10 tokens, 17 ms at 64, 70 ms at
 #: 256), and what a payload is about shows early.
 MAX_TOKENS = 64
-#: The same for the static encoder: a token costs it two to three microseconds.
+#: The same for the static encoder: a word that it has not seen lately costs it ten microseconds.
 MAX_CHARS = 512
+#: Words whose vectors the static encoder remembers, 1 KB each at 256 dimensions.
+_CACHED_WORDS = 8192
 
 
 class Encoder(Protocol):
@@ -165,7 +168,9 @@ class StaticEncoder:
         Raises:
             SnapshotInvalid: not a tokenizer, or a vocabulary larger than V.
         """
-        from tokenizers import Tokenizer  # Rust, 10 MB; a worker without payload checks does without
+        # Rust, 10 MB; a worker without payload checks does without.
+        from tokenizers import Tokenizer
+        from tokenizers.pre_tokenizers import BertPreTokenizer
 
         try:
             self._tokenizer = Tokenizer.from_str(tokenizer.decode())
@@ -178,6 +183,9 @@ class StaticEncoder:
         self._name = name
         self._vectors = vectors
         self._tokenizer_json = tokenizer
+        # BERT's tokens never span words, so that a text is the sum of its words, and those come again.
+        self._by_word = isinstance(self._tokenizer.pre_tokenizer, BertPreTokenizer)
+        self._sum_of = lru_cache(_CACHED_WORDS)(self._sum)
 
     @property
     def name(self) -> str:
@@ -193,12 +201,18 @@ class StaticEncoder:
         """Encode; a text without a known token becomes the zero vector, the only rows that are not of unit norm."""
         rows = np.zeros((len(texts), self._vectors.shape[1]), dtype=np.float32)
         for row, text in enumerate(texts):
-            ids = self._tokenizer.encode(text[:MAX_CHARS], add_special_tokens=False).ids
-            if ids:
-                rows[row] = self._vectors[ids].sum(axis=0, dtype=np.float32)
+            text = text[:MAX_CHARS]
+            pieces = text.replace("\n", " ").split(" ") if self._by_word else [text]
+            np.add.reduce([self._sum_of(piece) for piece in pieces], out=rows[row])
         norms = np.linalg.norm(rows, axis=1, keepdims=True)
         rows /= np.maximum(norms, 1e-9)
         return rows
+
+    def _sum(self, piece: str) -> NDArray[np.float32]:
+        """(D,) of its tokens' vectors."""
+        ids = np.array(self._tokenizer.encode(piece, add_special_tokens=False).ids, np.intp)
+        total: NDArray[np.float32] = self._vectors[ids].sum(axis=0, dtype=np.float32)
+        return total
 
     def dump(self) -> dict[str, bytes]:
         """Files by name: `static.npz`, `tokenizer.json`."""

@@ -14,21 +14,23 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from hashlib import blake2b
 
 from router.contract import contract_for
 from router.decision import Decision, Reason
 from router.encoder import CachedEncoder, Encoder
 from router.features import CallFeatures
-from router.payload import PayloadModel, PayloadVerdict
+from router.payload import PayloadVerdict
 from router.policy import exceeds_context, never_diverted
 from router.promotion import Promotion, Stage
-from router.recognition import Recognition, payload_segments, recognise
+from router.recognition import payload_segments, recognise
 from router.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LOGS = 60.0
+_CACHED_GLANCES = 4096
 
 
 class Router:
@@ -49,12 +51,8 @@ class Router:
         self.promotions = promotions
         usable = encoder is not None and snapshot is not None and encoder.name == snapshot.encoder
         self._encoder = CachedEncoder(encoder) if encoder is not None and usable else None
-        self._static = CachedEncoder(snapshot.static) if snapshot and snapshot.static else None
+        self._cached_glance = lru_cache(_CACHED_GLANCES)(self._glance)
         self._log_again_at = 0.0
-        # One task per skeleton is the rule; which skeletons have something promoted is known beforehand.
-        self._split_tasks = (
-            frozenset(task for task, ids in enumerate(snapshot.tasks) if len(ids) > 1) if snapshot else ()
-        )
 
     def decide(
         self, features: CallFeatures, *, held: Reason | None = None, force: bool = False, session: str | None = None
@@ -103,12 +101,12 @@ class Router:
         if task is None:
             return Decision(held or Reason.UNKNOWN_TASK, snapshot_id=snapshot_id, score=score)
         cluster_id = snapshot.tasks[task][0]
-        model = snapshot.payloads.get(task)
+        has_level = task in snapshot.payloads
         look: _Look | None = None
         if recognition.thin or len(snapshot.tasks[task]) > 1:  # the template alone does not say which task this is
-            if model is None:
+            if not has_level:
                 return Decision(held or Reason.UNKNOWN_TASK, snapshot_id=snapshot_id, score=score)
-            look = self._look(model, snapshot, recognition, features)
+            look = self._look(snapshot, task, recognition.variant, features)
             cluster_id = look.verdict.cluster_id
             if look.verdict.fits is False:
                 reason = held or Reason.PAYLOAD_OUT_OF_DISTRIBUTION
@@ -118,8 +116,8 @@ class Router:
         if reason_to_stay is not None or promotion is None:
             return Decision(reason_to_stay or Reason.NOT_PROMOTED, None, None, cluster_id, snapshot_id, score)
         payload_text: str | None = None
-        if model is not None and not force:
-            look = look or self._look(model, snapshot, recognition, features)
+        if has_level and not force:
+            look = look or self._look(snapshot, task, recognition.variant, features)
             if look.verdict.fits is False:
                 reason = Reason.PAYLOAD_OUT_OF_DISTRIBUTION
                 return Decision(reason, None, None, cluster_id, snapshot_id, score)
@@ -145,13 +143,18 @@ class Router:
             return Reason.CONTEXT_TOO_LONG
         return None
 
-    def _look(self, model: PayloadModel, snapshot: Snapshot, recognition: Recognition, features: CallFeatures) -> _Look:
-        """The static encoder's word on the payload."""
-        text = payload_segments(snapshot.profiles, recognition.variant, features)
+    def _look(self, snapshot: Snapshot, task: int, variant: int, features: CallFeatures) -> _Look:
+        """What the static encoder says about the payload; agents repeat themselves, in retries and in histories."""
+        text = payload_segments(snapshot.profiles, variant, features)
+        return _Look(text, self._cached_glance(task, text))
+
+    def _glance(self, task: int, text: str) -> PayloadVerdict:
+        assert self.snapshot is not None
+        model = self.snapshot.payloads[task]
         if not text.strip():
-            return _Look(text, model.without_payload())
-        assert self._static is not None, "a snapshot with payload levels has a static encoder"
-        return _Look(text, model.glance(self._static.encode([text])))
+            return model.without_payload()
+        assert self.snapshot.static is not None, "a snapshot with payload levels has a static encoder"
+        return model.glance(self.snapshot.static.encode([text]))
 
     def _settle(self, snapshot: Snapshot, decision: Decision, text: str) -> Decision:
         assert decision.cluster_id is not None

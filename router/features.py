@@ -7,8 +7,9 @@ one field. Malformed shapes raise `FeaturesUnreadable`, and the call goes to the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 SYSTEM_ROLES = frozenset({"system", "developer"})
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text", "refusal", "summary_text", "reasoning_text"})
@@ -18,8 +19,7 @@ class FeaturesUnreadable(ValueError):
     """The body does not have the shape of its endpoint."""
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCall(msgspec.Struct, frozen=True):
     """A call of a tool by the model: `arguments` is JSON text as the model wrote it."""
 
     call_id: str
@@ -27,8 +27,7 @@ class ToolCall:
     arguments: str
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True):
     """One message; content parts are joined by line breaks, other media only flagged."""
 
     role: str
@@ -38,8 +37,7 @@ class Message:
     has_media: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CallFeatures:
+class CallFeatures(msgspec.Struct, frozen=True):
     """What is read from one request.
 
     Attributes:

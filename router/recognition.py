@@ -1,16 +1,20 @@
 """A new call → the task whose skeleton it has, or unknown. Signature and skeleton only: no embedding, no model.
 
 Each learned *profile* (a variant of a task) is a set of weighted tokens. A call is scored against all of them at once:
-for every message, one cached vector says how much of each profile it covers. What a call's system prompt has *beyond* a
+for every message, one vector says how much of each profile it covers. What a call's system prompt has *beyond* a
 profile counts against it, unless that profile's own calls carry as much: a longer, different prompt that happens to
 quote a known one is another task.
+
+Of the other messages only the tokens that some profile has can tell. Those are the template's, the same in every call,
+so that a payload that was never seen is recognised by a look into a cache.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import msgspec
 import numpy as np
@@ -37,10 +41,12 @@ KEYS_EXPONENT = 0.25
 THIN_MASS = 12.0
 THIN_SCORE = 0.75
 THIN_KEYS = 0.9
-FILLING_ROOM = 1.5
+CHARS_ROOM = 1.5
+MIN_CHARS = 100.0
 EVIDENCE = np.float32(1e-5)
 MAX_PAYLOAD_CHARS = 4096
 CACHED_MESSAGES = 4096
+CACHED_RECOGNITIONS = 4096
 
 Vector = NDArray[np.float32]
 
@@ -52,14 +58,14 @@ class Profile(msgspec.Struct, frozen=True, array_like=True):
         task: number of the task in its snapshot; -1 for calls that look alike and yet are no task.
         tokens: token → weight, in the order in which they come in the prompt.
         foreign: mass of unknown system text that its own calls carry (0.9 quantile).
-        filling: mass of what its own calls' messages say beyond it (0.9 quantile).
+        chars: length of its own calls' messages, system messages excepted (0.9 quantile).
         lines: the recurring segments, for people to read.
     """
 
     task: int
     tokens: dict[str, float]
     foreign: float
-    filling: float
+    chars: float
     lines: list[str]
 
 
@@ -80,9 +86,13 @@ class Recognition:
     thin: bool = False
 
 
+#: A message that is no system message: its identity sentence, and those of its tokens that some profile has, once each.
+_Known = tuple[str, tuple[str, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """One message against all P profiles.
+    """One system message against all P profiles.
 
     Attributes:
         covered: (P,) mass of the profile's tokens that the message has.
@@ -98,14 +108,14 @@ class _Reading:
 
 
 class Profiles:
-    """All profiles of a snapshot, ready to recognise. Immutable but for a bounded cache of messages."""
+    """All profiles of a snapshot, ready to recognise. Immutable but for bounded caches."""
 
     def __init__(self, profiles: Sequence[Profile]) -> None:
         self.profiles = tuple(profiles)
         count = len(self.profiles)
         self._system, self._prompt, self._user, self._keys = (np.zeros(count, np.float32) for _ in range(4))
         foreign = np.array([profile.foreign for profile in self.profiles], np.float32)
-        filling = np.array([profile.filling for profile in self.profiles], np.float32)
+        limit = np.array([CHARS_ROOM * profile.chars + MIN_CHARS for profile in self.profiles])
         said = np.zeros(count, np.float32)
         found: dict[str, list[tuple[int, float]]] = {}
         for place, profile in enumerate(self.profiles):
@@ -123,11 +133,14 @@ class Profiles:
         }
         self._thin = said < THIN_MASS
         self._foreign = np.where(self._thin, np.float32(0), foreign)
-        # What follows a thin skeleton tells by its mere size that it is something else.
-        self._filling = np.where(self._thin, FILLING_ROOM * filling + THIN_MASS, np.float32(np.inf))
+        # What follows a thin skeleton tells by its mere size that it is something else. Few limits make few cases.
+        self._limits = np.unique(limit[self._thin]).tolist()
+        self._limit = np.where(self._thin, np.searchsorted(self._limits, limit), len(self._limits))
         # The less a skeleton says, the more its tools must.
         self._same_keys = np.select([said == 0, self._thin], [np.float32(1), np.float32(THIN_KEYS)], np.float32(0))
-        self._cache: OrderedDict[tuple[str, str], _Reading] = OrderedDict()
+        self._cached_reading = lru_cache(CACHED_MESSAGES)(self._read)
+        self._cached_known = lru_cache(CACHED_MESSAGES)(self._known)
+        self._cached_recognition = lru_cache(CACHED_RECOGNITIONS)(self._recognise)
 
     def dump(self) -> bytes:
         """For the snapshot."""
@@ -143,33 +156,34 @@ class Profiles:
         return cls(msgspec.msgpack.decode(data, type=list[Profile]))
 
     def recognise(self, features: CallFeatures) -> Recognition:
-        """Find the profile that a call has; about 60 µs at 2 KB when its system prompt was seen before."""
-        best, score = self._best(features)
-        if best < 0:
-            return Recognition(None, 0.0, -1)
-        task = self.profiles[best].task
-        return Recognition(task if score >= ACCEPT and task >= 0 else None, score, best, bool(self._thin[best]))
+        """Find the profile that a call has: 5 µs for texts seen before, 100 µs with 2 KB of payload that weren't."""
+        read = zones(features)
+        others = tuple([self._cached_known(text) for text in (read.user, *read.tail)])
+        limits_passed = bisect_left(self._limits, read.user_chars)
+        return self._cached_recognition(read.system, others, read.keys, limits_passed)
 
     def is_thin(self, profile: Profile) -> bool:
         """Whether a profile says too little by itself."""
         return bool(self._thin[self.profiles.index(profile)])
 
-    def _best(self, features: CallFeatures) -> tuple[int, float]:
+    def _recognise(
+        self, prompts: tuple[str, ...], others: tuple[_Known, ...], keys: tuple[str, ...], limits_passed: int
+    ) -> Recognition:
         if not self.profiles:
-            return -1, 0.0
-        read = zones(features)
+            return Recognition(None, 0.0, -1)
         system, known, mass = self._zero(), self._zero(), 0.0
         head = ""
-        for text in read.system:
-            reading = self._read(text, "")
+        for text in prompts:
+            reading = self._cached_reading(text)
             system, known, mass = system + reading.covered, known + reading.known, mass + reading.mass
             head = head or reading.head
-        user, filling = self._zero(), self._zero()
-        for text in (read.user, *read.tail):
-            reading = self._read(text, USER)
-            user = user + reading.covered
-            filling = filling + (reading.mass - reading.known)
-            head = head or reading.head
+        user = self._zero()
+        for head_of_message, tokens in others:
+            covered = self._zero()
+            for token in tokens:
+                self._add(covered, token)
+            user += covered
+            head = head or head_of_message
         prompt = system.copy()
         for prefix in head_prefixes(head):
             self._add(system, prefix)
@@ -183,31 +197,30 @@ class Profiles:
             (prompt + SMOOTHING_SYSTEM) / (self._prompt + SMOOTHING_SYSTEM),
         )
         of_user = (np.minimum(user, self._user) + SMOOTHING_USER) / (self._user + SMOOTHING_USER)
-        of_keys = self._of_keys(read.keys)
+        of_keys = self._of_keys(keys)
         score = np.minimum(of_system, of_user) * of_keys
-        score[(of_keys < self._same_keys) | (filling > self._filling)] = 0
+        score[(of_keys < self._same_keys) | (self._limit < limits_passed)] = 0
         # A profile that asks for next to nothing is met by every call: it may only win where no other is met, and among
         # equals the one that explains more of the call.
         score = np.where(self._thin, np.minimum(score, THIN_SCORE), score) + EVIDENCE * (system + user)
         best = int(score.argmax())
-        return best, float(min(score[best], 1.0))
+        certainty = float(min(score[best], 1.0))
+        task = self.profiles[best].task
+        known_as = task if certainty >= ACCEPT and task >= 0 else None
+        return Recognition(known_as, certainty, best, bool(self._thin[best]))
 
     def _of_keys(self, keys: tuple[str, ...]) -> Vector:
         """Smoothed weighted Jaccard of tools and format, softened."""
         shared, mass = self._zero(), 0.0
-        for key in set(keys):
+        for key in dict.fromkeys(keys):
             self._add(shared, KEY + key)
             mass += token_weight(KEY + key)
         union = self._keys + np.float32(mass) - shared
         return ((shared + SMOOTHING_KEYS) / (union + SMOOTHING_KEYS)) ** np.float32(KEYS_EXPONENT)
 
-    def _read(self, text: str, prefix: str) -> _Reading:
-        key = (prefix, text)
-        reading = self._cache.get(key)
-        if reading is not None:
-            return reading
+    def _read(self, text: str) -> _Reading:
         covered, known, mass = self._zero(), self._zero(), 0.0
-        head, tokens = message_tokens(text, prefix)
+        head, tokens = message_tokens(text, "")
         seen: set[str] = set()
         for rank, token in enumerate(tokens):
             weight = token_weight(token) * rank_weight(rank)
@@ -218,10 +231,11 @@ class Profiles:
                 if token not in seen:
                     covered[found[0]] += found[1]
                     seen.add(token)
-        reading = self._cache[key] = _Reading(covered, known, mass, head)
-        if len(self._cache) > CACHED_MESSAGES:
-            self._cache.popitem(last=False)
-        return reading
+        return _Reading(covered, known, mass, head)
+
+    def _known(self, text: str) -> _Known:
+        head, tokens = message_tokens(text, USER)
+        return head, tuple(dict.fromkeys([token for token in tokens if token in self._index]))
 
     def _add(self, into: Vector, token: str) -> None:
         found = self._index.get(token)

@@ -25,8 +25,10 @@ END_WORDS = 4
 WORDS_WITH_ENDS = 6
 IDENTITY_WITHIN = 12  # segments
 
-_ID = re.compile(r"\b(?:[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|[0-9a-fA-F]{12,}|(?=\w*\d)(?=\w*[A-Za-z])\w{16,})\b")
-_NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
+#: Nothing shorter than 12 is an id: the quick look halves the time, and so does what ASCII spares on plain texts.
+_ID = r"\b(?=[\w-]{12})(?:[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|[0-9a-fA-F]{12,}|(?=\w*\d)(?=\w*[A-Za-z])\w{16,})\b"
+_NUMBER = r"\d(?:\d|[.,:]\d)*"
+_MASKS = tuple((re.compile(_ID, flags), re.compile(_NUMBER, flags)) for flags in (re.UNICODE, re.ASCII))
 _SENTENCE_END = re.compile(r"(?<=[.!?:;])\s+(?=\S)")
 _IDENTITY = re.compile(
     r"\s*(?:you are|you're|act as|i want you to act as|your name is|imagine you are)\b", re.IGNORECASE
@@ -48,6 +50,11 @@ class Zones:
     user: str
     tail: tuple[str, ...]
     keys: tuple[str, ...]
+
+    @property
+    def user_chars(self) -> int:
+        """Length of the messages that are no system messages, as far as they are read."""
+        return len(self.user) + sum(map(len, self.tail))
 
 
 def zones(features: CallFeatures) -> Zones:
@@ -81,7 +88,8 @@ def segments(text: str) -> tuple[str, ...]:
     """
     if len(text) > MAX_MESSAGE_CHARS:
         text = f"{text[:_HEAD_CHARS]}\n{text[-_TAIL_CHARS:]}"
-    masked = _NUMBER.sub("#", _ID.sub("@", text))
+    identifier, number = _MASKS[text.isascii()]
+    masked = number.sub("#", identifier.sub("@", text))
     whole: list[str] = []
     for line in masked.splitlines():
         if len(line) <= LONG_LINE_CHARS:
@@ -99,10 +107,10 @@ def segments(text: str) -> tuple[str, ...]:
 
 def ends(segment: str) -> tuple[str, ...]:
     """The first and the last four words of a segment of six or more, as tokens; else nothing."""
-    words = segment.split(" ")
-    if len(words) < WORDS_WITH_ENDS:
+    if segment.count(" ") < WORDS_WITH_ENDS - 1:
         return ()
-    return ("^" + " ".join(words[:END_WORDS]), "$" + " ".join(words[-END_WORDS:]))
+    first, last = segment.split(" ", END_WORDS)[:-1], segment.rsplit(" ", END_WORDS)[1:]
+    return ("^" + " ".join(first), "$" + " ".join(last))
 
 
 def is_identity(segment: str) -> bool:
@@ -124,12 +132,14 @@ class Tokens:
         head: the identity sentence, masked; empty where there is none.
         system, user: segments and their ends, in order, the head left out; `user` holds the tail too.
         keys: tools and format.
+        user_chars: see `Zones`.
     """
 
     head: str
     system: tuple[str, ...]
     user: tuple[str, ...]
     keys: tuple[str, ...]
+    user_chars: int
 
 
 @lru_cache(maxsize=2048)
@@ -164,7 +174,9 @@ def tokens_of(features: CallFeatures) -> Tokens:
             head, tokens = message_tokens(text, prefix)
             heads.append(head)
             into += tokens
-    return Tokens(next(filter(None, heads), ""), tuple(system), tuple(user), tuple([KEY + key for key in read.keys]))
+    head = next(filter(None, heads), "")
+    keys = tuple([KEY + key for key in read.keys])
+    return Tokens(head, tuple(system), tuple(user), keys, read.user_chars)
 
 
 def head_prefixes(head: str) -> tuple[str, ...]:

@@ -65,7 +65,7 @@ PROFILE_SHARE = 0.6
 TASK_DISTANCE = 0.65
 VARIANT_DISTANCE = 0.2
 FOREIGN_QUANTILE = 0.9
-FILLING_QUANTILE = 0.9
+CHARS_QUANTILE = 0.9
 MIN_RARITY = 0.3
 SAMPLE_CALLS = 4000  # more are learned from a sample of conversations and then assigned
 _BLOCK = 512
@@ -434,23 +434,19 @@ def _profile(
     ]
     weights = _weights(zones[0], ranks) | _weights(zones[1], ranks)
     weights |= {token: token_weight(token) for token in sorted(kept) if token.startswith(KEY)}
-    foreign = [
-        _unknown_mass(call.system, weights)
-        + (HEAD_WEIGHT if call.head and weights.keys().isdisjoint(head_prefixes(call.head)) else 0.0)
-        for call in tokens
-    ]
-    filling = [_unknown_mass(call.user, weights) for call in tokens]
+    foreign = [_foreign_mass(call, weights) for call in tokens]
     lines = [token.removeprefix(USER) for token in weights if not token.startswith(KEY)]
     lines = [line.removeprefix("h ").removesuffix(" .") for line in lines if line[0] not in "^$"]
     return Profile(
         task,
         weights,
         float(np.quantile(foreign, FOREIGN_QUANTILE)),
-        float(np.quantile(filling, FILLING_QUANTILE)),
+        float(np.quantile([call.user_chars for call in tokens], CHARS_QUANTILE)),
         lines,
     )
 
 
-def _unknown_mass(zone: Sequence[str], known: Mapping[str, float]) -> float:
-    """The mass of a zone's tokens that a profile doesn't have."""
-    return sum(token_weight(token) * rank_weight(rank) for rank, token in enumerate(zone) if token not in known)
+def _foreign_mass(call: Tokens, known: Mapping[str, float]) -> float:
+    """The mass of a call's head and system tokens that a profile doesn't have."""
+    mass = sum(token_weight(token) * rank_weight(rank) for rank, token in enumerate(call.system) if token not in known)
+    return mass + (HEAD_WEIGHT if call.head and known.keys().isdisjoint(head_prefixes(call.head)) else 0.0)

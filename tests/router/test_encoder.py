@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from router.encoder import CachedEncoder, StaticEncoder, TransformerEncoder
 from router.errors import SnapshotInvalid
@@ -51,6 +53,16 @@ def test_the_static_encoder_comes_back_as_it_was(static: StaticEncoder) -> None:
 
 def test_a_text_without_words_is_the_zero_vector(static: StaticEncoder) -> None:
     assert not static.encode(["", "   "]).any()
+
+
+def test_a_text_is_encoded_word_by_word_as_it_is_as_a_whole(static: StaticEncoder) -> None:
+    texts = ["Émile's  order\n#42, don't-wait!\t好 now", " [UNK] e\u0301 a\x1cb \u200b ", "unbelievablyunseenword " * 3]
+    files = static.dump()
+    tokenizer = Tokenizer.from_str(files["tokenizer.json"].decode())
+    vectors = np.load(io.BytesIO(files["static.npz"]))["vectors"]
+    for text in texts:
+        total = vectors[tokenizer.encode(text, add_special_tokens=False).ids].sum(axis=0, dtype=np.float32)
+        assert np.allclose(static.encode([text])[0], total / np.linalg.norm(total), atol=1e-5)
 
 
 def test_a_static_encoder_must_cover_its_tokenizer(static: StaticEncoder) -> None:
