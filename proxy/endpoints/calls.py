@@ -28,6 +28,7 @@ def list_calls(
     served_by: Literal["llm", "slm"] | None = None,
     reason: str | None = None,
     agent: str | None = None,
+    slower_than_ms: Annotated[float | None, Query(ge=0)] = None,
     before: str | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> Calls:
@@ -39,6 +40,7 @@ def list_calls(
             served_by=served_by,
             reason=reason,
             agent=agent,
+            slower_than_ms=slower_than_ms,
             before=_call_id(before) if before else None,
             limit=limit,
         )

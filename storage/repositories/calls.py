@@ -139,12 +139,14 @@ def find_calls(
     served_by: str | None = None,
     reason: str | None = None,
     agent: str | None = None,
+    slower_than_ms: float | None = None,
     before: bytes | None = None,
     limit: int = 50,
 ) -> list[Call]:
     """Calls without their bodies, newest first.
 
     Args:
+        slower_than_ms: only those that took longer, from arrival to the last byte of their answer.
         before: id of a page's last call: only those that come after it.
 
     Raises:
@@ -159,6 +161,8 @@ def find_calls(
     ):
         if value is not None:
             query = query.where(column == value)
+    if slower_than_ms is not None:
+        query = query.where(Call.duration_ms > slower_than_ms)
     if before is not None:
         arrived_at = session.scalar(select(Call.arrived_at).where(Call.call_id == before))
         if arrived_at is None:

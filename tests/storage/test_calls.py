@@ -40,6 +40,14 @@ def test_pages_show_every_call_once_newest_first(each_database: Database, cipher
     assert shown == ids[::-1]
 
 
+def test_slow_calls_are_found(each_database: Database, cipher: Cipher) -> None:
+    records = [make_record(duration_ms=duration_ms) for duration_ms in (3.0, 900.0, 1000.0, 1000.5)]
+    with each_database.write() as session:
+        insert_calls(session, cipher, [(record, no_facts(record)) for record in records])
+    with each_database.read() as session:
+        assert [call.duration_ms for call in find_calls(session, slower_than_ms=1000)] == [1000.5]
+
+
 @pytest.mark.parametrize("batch", [1, 7, 60])
 def test_all_calls_are_read_once_in_the_order_of_their_arrival(
     each_database: Database, cipher: Cipher, batch: int
