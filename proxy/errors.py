@@ -75,6 +75,13 @@ class BodyTooLarge(ClientError):
     code = "body_too_large"
 
 
+class HeadTooLarge(ClientError):
+    """A request's line and headers are larger than the proxy takes."""
+
+    status = 431
+    code = "head_too_large"
+
+
 class Unauthorized(ClientError):
     """No or a wrong admin token."""
 

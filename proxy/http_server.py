@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from proxy.errors import BadRequest
+from proxy.errors import BadRequest, ClientError, HeadTooLarge
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
+# The parser copies what it has of a header with each piece that comes: the time for one without an end grows with the
+# square of its length. Generous: what comes in one piece with the end of an earlier request counts, too.
+MAX_HEAD_BYTES = 2**19
+
+
 class ClientConnection(HttpToolsProtocol):
     """One client's connection."""
+
+    _head_bytes = 0
+    _is_in_head = False
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
@@ -24,7 +33,21 @@ class ClientConnection(HttpToolsProtocol):
         except HttpParserUpgrade as upgrade:
             self._read_as_ordinary(data[upgrade.args[0] :])
         except HttpParserError as error:
-            self._refuse(str(error))
+            self._refuse(BadRequest(f"this is not an HTTP request: {error}"))
+        if self._is_in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(HeadTooLarge(f"the request's line and headers are larger than {MAX_HEAD_BYTES} bytes"))
+
+    def on_message_begin(self) -> None:
+        """A request's first byte is there."""
+        super().on_message_begin()
+        self._is_in_head, self._head_bytes = True, 0
+
+    def on_headers_complete(self) -> None:
+        """A request's head is whole."""
+        self._is_in_head = False
+        super().on_headers_complete()
 
     def _should_upgrade(self) -> bool:
         """Begin no call for the head of a request that asks for another protocol: see `_read_as_ordinary`."""
@@ -40,7 +63,7 @@ class ClientConnection(HttpToolsProtocol):
             rest: what came after the head.
         """
         if self.scope["method"] == "CONNECT":
-            self._refuse("CONNECT is for proxies of another kind")
+            self._refuse(BadRequest("this is not an HTTP request: CONNECT is for proxies of another kind"))
             return
         lines = [f"{self.scope['method']} ".encode(), self.url, f" HTTP/{self.scope['http_version']}\r\n".encode()]
         for name, value in self.headers:
@@ -50,8 +73,8 @@ class ClientConnection(HttpToolsProtocol):
         self.parser = HttpRequestParser(self)
         self.data_received(b"".join([*lines, b"\r\n", rest]))
 
-    def _refuse(self, reason: str) -> None:
-        """Answer what is not HTTP in OpenAI's shape, and close.
+    def _refuse(self, error: ClientError) -> None:
+        """Answer what can't be read as a request in OpenAI's shape, and close.
 
         In the middle of an earlier request's answer that would look like a part of it: there the connection just ends.
         """
@@ -59,9 +82,9 @@ class ClientConnection(HttpToolsProtocol):
             return
         cycle = self.cycle
         if cycle is None or cycle.response_complete or (cycle.more_body and not cycle.response_started):
-            body = BadRequest(f"this is not an HTTP request: {reason}").body()
+            body = error.body()
             head = (
-                "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
+                f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\ncontent-type: application/json\r\n"
                 f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
             )
             self.transport.write(head.encode() + body)

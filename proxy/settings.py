@@ -134,6 +134,14 @@ class Settings(BaseModel):
                 raise ValueError(f"server {name!r}: {error}") from error
         return checked
 
+    @field_validator("data_dir", mode="before")
+    @classmethod
+    def _refuse_empty_data_dir(cls, value: Any) -> Any:
+        """An empty path would be the working directory, which would then be closed to other users."""
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("must name a directory")
+        return value
+
     @field_validator("data_dir")
     @classmethod
     def _check_data_dir(cls, value: Path) -> Path:

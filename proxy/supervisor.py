@@ -183,6 +183,21 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
+class Worker(Process):
+    """A worker whose death is known at once, also while it is pinged."""
+
+    def _healthcheck(self, timeout: float) -> bool | None:
+        """Uvicorn's, which waits out its timeout for the dead: the parent, too, holds the pipe's other end."""
+        try:
+            self.parent_conn.send(b"ping")
+            if self.parent_conn in wait([self.parent_conn, self.process.sentinel], timeout):
+                started: bool = self.parent_conn.recv()
+                return started
+        except (OSError, EOFError):
+            pass
+        return None
+
+
 class Supervisor(Multiprocess):
     """Keeps N workers and the shipper alive.
 
@@ -255,8 +270,8 @@ class Supervisor(Multiprocess):
     def _children(self) -> list[SpawnProcess]:
         return [worker.process for worker in self.processes] + ([self._shipper] if self._shipper else [])
 
-    def _start_worker(self) -> Process:
-        worker = Process(self.config, self.sockets)
+    def _start_worker(self) -> Worker:
+        worker = Worker(self.config, self.sockets)
         worker.start()
         self._started_at[worker.pid] = time.monotonic()
         return worker

@@ -26,7 +26,8 @@ def main() -> None:
         if said.startswith("Usage:"):  # nothing was asked for: the help
             sys.stderr.write(f"{said}\n")
         else:
-            sys.stderr.write(f"understudy: {said.rstrip('.')}; --help explains\n")
+            said = " ".join(said.split()).rstrip(".")  # choices come one a line
+            sys.stderr.write(f"understudy: {said}; --help explains\n")
         sys.exit(2)
     except Abort:
         sys.stderr.write("understudy: aborted\n")

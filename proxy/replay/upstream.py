@@ -148,8 +148,8 @@ class ReplayUpstream:
         self.last["body"] = raw
         fault = request.headers.get("x-replay-fault") or self._next_fault()
         await asyncio.sleep(self.latency_seconds)
-        if fault.startswith("error-"):
-            return _error(int(fault[6:]))
+        if (status := fault.removeprefix("error-")).isdigit():
+            return _error(int(status))
         if fault == Fault.STALL:
             await asyncio.sleep(self._stall_seconds)
         if fault == Fault.RESET:
@@ -160,6 +160,8 @@ class ReplayUpstream:
         try:
             body = orjson.loads(raw)
         except orjson.JSONDecodeError:
+            body = None
+        if not isinstance(body, dict):
             return _error(400, "We could not parse the JSON body of your request.")
         found = self._find(body, endpoint)
         if found is None:
@@ -175,7 +177,8 @@ class ReplayUpstream:
         else:
             data = orjson.dumps(found.response)
         if fault == Fault.ERROR_EVENT:
-            data = b"data: " + error_body("the server had an error", "server_error", None) + b"\n\n"
+            data = error_body("the server had an error", "server_error", None)
+            data = b"data: " + data + b"\n\n" if stream else data
         return await self._send(request, data, stream, fault)
 
     def _next_fault(self) -> str:
@@ -231,8 +234,9 @@ class ReplayUpstream:
 
     async def _upload(self, request: web.Request) -> web.Response:
         form = await request.post()
-        upload = form["file"]
-        assert isinstance(upload, web.FileField)
+        upload = form.get("file")
+        if not isinstance(upload, web.FileField):
+            return _error(400, "'file' is a required property")
         content = upload.file.read()
         name = f"file-{hashlib.blake2b(content, digest_size=8).hexdigest()}"
         self._files[name] = content

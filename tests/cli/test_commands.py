@@ -63,6 +63,7 @@ def test_bad_input_is_one_line(tmp_path: Path, command: list[str], values: dict[
         (["--nope"], "No such option: --nope"),
         (["nonsense"], "No such command 'nonsense'"),
         (["import"], "Missing argument 'file'"),
+        (["import", "calls.jsonl"], "Missing option '--format'. Choose from: openai-chat, litellm, langfuse,"),
         (["serve", "--port", "x"], "Invalid value for '--port'"),
         (["promote", "c", "--model", "m", "--stage", "far"], "'far' is not one of"),
     ],

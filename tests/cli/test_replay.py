@@ -78,6 +78,21 @@ def test_half_an_answer_is_cut(served: Served, fault: str) -> None:
         ask(url)
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_error_may_come_inside_status_200(served: Served, stream: bool) -> None:
+    got = ask(served("--fault", "error-event"), stream=stream)
+    assert got.status_code == 200
+    error = json.loads(got.text.removeprefix("data: "))["error"]
+    assert (error["type"], got.text.startswith("data: ")) == ("server_error", stream)
+
+
+def test_what_is_no_request_is_an_error_as_openais(served: Served) -> None:
+    url = served()
+    for path, body in (("chat/completions", b"null"), ("responses", b"[1]"), ("files", b"no form")):
+        got = httpx.post(f"{url}/{path}", content=body, timeout=20)
+        assert (got.status_code, got.json()["error"]["type"]) == (400, "invalid_request_error")
+
+
 def test_streams_take_their_time(served: Served) -> None:
     url = served("--latency", "0.2", "--token-latency", "0.1")
     begun = time.monotonic()

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from proxy.http_server import MAX_HEAD_BYTES
 from tests.conftest import ADMIN_TOKEN, Proxy, running
 from tests.integration.scripted import Scripted, answer, chunked
 
@@ -194,6 +195,13 @@ def test_what_is_not_http_is_refused_in_openais_shape(proxy: Proxy, sent: bytes)
     error = json.loads(body)["error"]
     assert error["message"].startswith("this is not an HTTP request: ")
     assert (error["type"], error["code"], error["param"]) == ("invalid_request_error", "bad_request", None)
+
+
+@pytest.mark.parametrize("sent", [b"GET /v1/models?x=", b"GET /v1/models HTTP/1.1\r\nx: ", b"\r\n\r\nGET /"])
+def test_a_head_without_an_end_is_refused_before_it_costs_much(proxy: Proxy, sent: bytes) -> None:
+    head, _, body = exchange(proxy, sent + b"a" * (MAX_HEAD_BYTES + 1 - len(sent))).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+    assert json.loads(body)["error"]["code"] == "head_too_large"
 
 
 def test_rubbish_after_a_request_never_looks_like_its_answer(proxy: Proxy, upstream: Scripted) -> None:

@@ -70,6 +70,8 @@ def test_slm_servers_are_names_and_urls(text: str, servers: dict[str, str]) -> N
         ("UNDERSTUDY_UPSTREAM_URL", "http://h/v 1", "white space"),
         ("UNDERSTUDY_UPSTREAM_URL", "http://h/v1\r\nx: y", "control characters"),
         ("UNDERSTUDY_UPSTREAM_URL", "http://u:pw@h/v1", "=***: must hold no credentials"),
+        ("UNDERSTUDY_DATA_DIR", "", "must name a directory"),
+        ("UNDERSTUDY_DATA_DIR", " ", "must name a directory"),
         ("UNDERSTUDY_DATABASE_URL", "foo", "is not a database's URL"),
         ("UNDERSTUDY_DATABASE_URL", "postgresql://h:port/x", "is not a database's URL"),
         ("UNDERSTUDY_DATABASE_URL", "oracle://h/x", "not oracle"),

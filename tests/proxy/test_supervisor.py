@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
+from proxy.supervisor import HEALTHCHECK_SECONDS, TICK_SECONDS
 from tests.conftest import running, understudy, wait_for
 
 
@@ -33,6 +35,15 @@ def test_workers_add_up_survive_each_other_and_end_with_their_supervisor(tmp_pat
         os.kill(supervisor.pid, signal.SIGKILL)
         proxy.process.wait()
         assert psutil.wait_procs(children, timeout=30)[1] == []
+
+
+def test_a_worker_that_dies_while_it_is_pinged_is_replaced_at_once(tmp_path: Path) -> None:
+    with running(tmp_path, upstream_url="http://127.0.0.1:9/v1") as proxy:
+        [worker] = proxy.children("worker")
+        worker.suspend()
+        time.sleep(2 * TICK_SECONDS)  # now the supervisor waits for its answer
+        worker.kill()
+        wait_for(lambda: "worker.died" in proxy.errors.read_text(), HEALTHCHECK_SECONDS / 3)
 
 
 def test_sigterm_ends_with_status_zero(tmp_path: Path) -> None:
