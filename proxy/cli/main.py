@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from proxy.cli import database, demo, import_log, learn, promotions, replay, report, serve
+from proxy.cli import database, demo, export, import_log, learn, promotions, replay, report, serve
 
 app = typer.Typer(
     name="understudy",
@@ -18,6 +18,7 @@ app.command()(serve.serve)
 app.command("import")(import_log.import_log)
 app.command()(learn.learn)
 app.command()(report.report)
+app.command()(export.export)
 app.command()(promotions.promote)
 app.command()(promotions.demote)
 app.command()(replay.replay)

@@ -172,10 +172,17 @@ def find_calls(
 
 
 def iter_calls(
-    session: ReadSession, cipher: Cipher, *, endpoints: Iterable[str] = ("chat", "responses"), batch: int = 500
+    session: ReadSession,
+    cipher: Cipher,
+    *,
+    endpoints: Iterable[str] = ("chat", "responses"),
+    cluster_id: str | None = None,
+    batch: int = 500,
 ) -> Iterator[StoredCall]:
-    """All calls of some endpoints in the order of their arrival, a batch in memory at a time."""
+    """Calls of some endpoints, of all clusters or one, in the order of their arrival, a batch in memory at a time."""
     query = select(Call).where(Call.endpoint.in_(list(endpoints))).order_by(Call.arrived_at, Call.call_id).limit(batch)
+    if cluster_id is not None:
+        query = query.where(Call.cluster_id == cluster_id)
     following = query
     while True:
         rows = list(session.scalars(following))

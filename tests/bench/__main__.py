@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHES = ("decision", "recognition", "payload", "discovery", "log_size", "memory", "relay")
+BENCHES = ("decision", "recognition", "payload", "discovery", "masking", "log_size", "memory", "relay")
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 

@@ -17,7 +17,9 @@ from storage.repositories.calls import insert_calls
 from tests.conftest import understudy
 from tests.storage.conftest import make_record
 
-COMMANDS = ["serve", "demo", "import", "report", "learn", "promote", "demote", "replay", "purge", "db upgrade"]
+COMMANDS = [
+    "serve", "demo", "import", "report", "learn", "export", "promote", "demote", "replay", "purge", "db upgrade",
+]  # fmt: skip
 CALL = {
     "request": {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello"}]},
     "response": {
@@ -41,6 +43,8 @@ def test_every_command_explains_itself(tmp_path: Path, command: str) -> None:
         (["report"], {"risk": "2"}, "UNDERSTUDY_RISK='2'"),
         (["report"], {"no_such_thing": "1"}, "UNDERSTUDY_NO_SUCH_THING: no such setting"),
         (["learn"], {}, "the log holds no call to learn from yet"),
+        (["export", "c-none"], {}, "there is no cluster c-none"),
+        (["export", "c-none"], {"upstream_allows_training": "false"}, "terms forbid training"),
         (["demote", "c-none"], {}, "c-none has no current promotion"),
         (["promote", "c-none", "--model", "m", "--stage", "shadow"], {}, "there is no cluster c-none"),
         (["promote", "c-none", "--model", "m", "--stage", "live"], {}, "there is no cluster c-none"),
