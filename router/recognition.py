@@ -41,8 +41,8 @@ KEYS_EXPONENT = 0.25
 THIN_MASS = 12.0
 THIN_SCORE = 0.75
 THIN_KEYS = 0.9
-CHARS_ROOM = 1.5
-MIN_CHARS = 100.0
+LENGTH_ROOM = 1.5
+MIN_LENGTH = 4
 EVIDENCE = np.float32(1e-5)
 MAX_PAYLOAD_CHARS = 4096
 CACHED_MESSAGES = 4096
@@ -58,14 +58,14 @@ class Profile(msgspec.Struct, frozen=True, array_like=True):
         task: number of the task in its snapshot; -1 for calls that look alike and yet are no task.
         tokens: token → weight, in the order in which they come in the prompt.
         foreign: mass of unknown system text that its own calls carry (0.9 quantile).
-        chars: length of its own calls' messages, system messages excepted (0.9 quantile).
+        length: of its own calls' messages in tokens, system messages excepted (0.9 quantile).
         lines: the recurring segments, for people to read.
     """
 
     task: int
     tokens: dict[str, float]
     foreign: float
-    chars: float
+    length: float
     lines: list[str]
 
 
@@ -115,7 +115,7 @@ class Profiles:
         count = len(self.profiles)
         self._system, self._prompt, self._user, self._keys = (np.zeros(count, np.float32) for _ in range(4))
         foreign = np.array([profile.foreign for profile in self.profiles], np.float32)
-        limit = np.array([CHARS_ROOM * profile.chars + MIN_CHARS for profile in self.profiles])
+        limit = np.array([LENGTH_ROOM * profile.length + MIN_LENGTH for profile in self.profiles])
         said = np.zeros(count, np.float32)
         found: dict[str, list[tuple[int, float]]] = {}
         for place, profile in enumerate(self.profiles):
@@ -158,9 +158,13 @@ class Profiles:
     def recognise(self, features: CallFeatures) -> Recognition:
         """Find the profile that a call has: 5 µs for texts seen before, 100 µs with 2 KB of payload that weren't."""
         read = zones(features)
-        others = tuple([self._cached_known(text) for text in (read.user, *read.tail)])
-        limits_passed = bisect_left(self._limits, read.user_chars)
-        return self._cached_recognition(read.system, others, read.keys, limits_passed)
+        others, length = [], 0
+        for text in (read.user, *read.tail):
+            known, tokens = self._cached_known(text)
+            others.append(known)
+            length += tokens
+        limits_passed = bisect_left(self._limits, length)
+        return self._cached_recognition(read.system, tuple(others), read.keys, limits_passed)
 
     def is_thin(self, profile: Profile) -> bool:
         """Whether a profile says too little by itself."""
@@ -233,9 +237,10 @@ class Profiles:
                     seen.add(token)
         return _Reading(covered, known, mass, head)
 
-    def _known(self, text: str) -> _Known:
+    def _known(self, text: str) -> tuple[_Known, int]:
+        """What is known of a message that is no system message, and how many tokens it has."""
         head, tokens = message_tokens(text, USER)
-        return head, tuple(dict.fromkeys([token for token in tokens if token in self._index]))
+        return (head, tuple(dict.fromkeys([token for token in tokens if token in self._index]))), len(tokens)
 
     def _add(self, into: Vector, token: str) -> None:
         found = self._index.get(token)

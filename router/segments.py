@@ -51,11 +51,6 @@ class Zones:
     tail: tuple[str, ...]
     keys: tuple[str, ...]
 
-    @property
-    def user_chars(self) -> int:
-        """Length of the messages that are no system messages, as far as they are read."""
-        return len(self.user) + sum(map(len, self.tail))
-
 
 def zones(features: CallFeatures) -> Zones:
     """Pick the texts of a call that can tell its task."""
@@ -132,14 +127,12 @@ class Tokens:
         head: the identity sentence, masked; empty where there is none.
         system, user: segments and their ends, in order, the head left out; `user` holds the tail too.
         keys: tools and format.
-        user_chars: see `Zones`.
     """
 
     head: str
     system: tuple[str, ...]
     user: tuple[str, ...]
     keys: tuple[str, ...]
-    user_chars: int
 
 
 @lru_cache(maxsize=2048)
@@ -176,7 +169,7 @@ def tokens_of(features: CallFeatures) -> Tokens:
             into += tokens
     head = next(filter(None, heads), "")
     keys = tuple([KEY + key for key in read.keys])
-    return Tokens(head, tuple(system), tuple(user), keys, read.user_chars)
+    return Tokens(head, tuple(system), tuple(user), keys)
 
 
 def head_prefixes(head: str) -> tuple[str, ...]:

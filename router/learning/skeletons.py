@@ -65,7 +65,7 @@ PROFILE_SHARE = 0.6
 TASK_DISTANCE = 0.65
 VARIANT_DISTANCE = 0.2
 FOREIGN_QUANTILE = 0.9
-CHARS_QUANTILE = 0.9
+LENGTH_QUANTILE = 0.9
 MIN_RARITY = 0.3
 SAMPLE_CALLS = 4000  # more are learned from a sample of conversations and then assigned
 _BLOCK = 512
@@ -441,7 +441,7 @@ def _profile(
         task,
         weights,
         float(np.quantile(foreign, FOREIGN_QUANTILE)),
-        float(np.quantile([call.user_chars for call in tokens], CHARS_QUANTILE)),
+        float(np.quantile([len(call.user) for call in tokens], LENGTH_QUANTILE)),
         lines,
     )
 
