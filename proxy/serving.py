@@ -117,8 +117,20 @@ class Serving:
                 active = active_snapshot_id(session)
                 earlier = earlier_snapshots(session, active) if active else []
                 newest = InForce(version, active, in_force(session), earlier)
+            self._warn_of_loss(newest)
             self._apply(newest)
             self._write_cache(newest)
+
+    def _warn_of_loss(self, newest: InForce) -> None:
+        """Versions only grow: one that is lower is of another database, which knows nothing of what was in force."""
+        before = self._in_force
+        if newest.version < before.version and (before.snapshot_id or before.promotions):
+            log.warning(
+                "serving.state_lost",
+                why="the database was deleted or replaced; the LLM serves what the new one does not know",
+                snapshot=before.snapshot_id,
+                promotions=sorted(before.promotions),
+            )
 
     def _poll(self) -> None:
         while not self._stopped.wait(POLL_SECONDS):

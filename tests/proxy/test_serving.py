@@ -141,6 +141,35 @@ def test_a_damaged_snapshot_leaves_the_old_one_in_force(
     assert set(serving.promotions) == {"c-1"}  # a demotion must work all the same
 
 
+def test_a_database_that_is_made_anew_takes_nothing_away_in_silence(
+    installation: Installation, snapshots: tuple[Snapshot, Snapshot], capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = installation.activate(snapshots[0])
+    installation.promote("c-1")
+    serving = installation.serving()
+    serving.refresh()
+    for file in installation.root.glob("understudy.db*"):
+        file.unlink()
+    installation.database.upgrade(Cipher.open(installation.root))
+    for _ in range(2):
+        serving.refresh()
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "serving.state_lost" in line]
+    assert name in line
+    assert "c-1" in line
+    assert serving.snapshot is None
+
+
+def test_a_demotion_is_no_loss(installation: Installation, capsys: pytest.CaptureFixture[str]) -> None:
+    installation.promote("c-1")
+    serving = installation.serving()
+    serving.refresh()
+    with installation.database.write() as session:
+        promotions.demote(session, "c-1", "a")
+    serving.refresh()
+    assert not serving.promotions
+    assert "serving.state_lost" not in capsys.readouterr().out
+
+
 def test_a_worker_that_cant_load_the_snapshot_starts_with_the_one_before(
     installation: Installation,
     snapshots: tuple[Snapshot, Snapshot],
