@@ -17,6 +17,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from proxy.errors import ServiceUnavailable
 from proxy.wire.endpoint import Endpoint
 from router.decision import Reason
 from router.promotion import Promotion, Stage
@@ -293,14 +294,24 @@ class Metrics:
         self._unpriced.inc()
 
     def render(self) -> bytes:
-        """All processes' metrics in Prometheus' text format. Reads files in multiprocess mode: call it in a thread."""
-        registry = self.registry
-        if self._multiprocess:
-            registry = CollectorRegistry()
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        text: bytes = generate_latest(registry)
+        """All processes' metrics in Prometheus' text format. Reads files in multiprocess mode: call it in a thread.
+
+        Raises:
+            ServiceUnavailable: the files are gone.
+        """
+        text = self._render_all() if self._multiprocess else generate_latest(self.registry)
         if self._spool is not None:
             spool = CollectorRegistry()
             spool.register(self._spool)
             text += generate_latest(spool)
         return text
+
+    def _render_all(self) -> bytes:
+        registry = CollectorRegistry()
+        try:
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+            return generate_latest(registry)
+        except (ValueError, FileNotFoundError) as error:  # the collector's word for a directory that is not there
+            raise ServiceUnavailable(
+                "the metrics can't be read, their directory was deleted; restart `understudy serve`"
+            ) from error
