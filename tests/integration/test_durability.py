@@ -194,7 +194,7 @@ def test_a_deleted_data_directory_holds_up_nobody_and_comes_back_private(
     serve: Serve, upstream: ReplayUpstream
 ) -> None:
     proxy = serve(upstream_url=upstream.base_url)
-    ask_many(proxy, 4)
+    await_logged(proxy, ask_many(proxy, 4))  # the shipper, too, has started
     shutil.rmtree(proxy.data_dir.rename(proxy.data_dir.with_name("gone")))  # at once, whatever is written meanwhile
     wait_for(lambda: len(ask_many(proxy, 1)) == 1 and proxy.data_dir.exists())
     assert stat.S_IMODE(proxy.data_dir.stat().st_mode) == 0o700
