@@ -22,8 +22,9 @@ MAX_HEAD_BYTES = 2**19
 class ClientConnection(HttpToolsProtocol):
     """One client's connection."""
 
-    _head_bytes = 0
+    _head_bytes = 0  # since the request began, or since the last of its body: chunks have heads, too, and trailers
     _is_in_head = False
+    _is_in_request = False
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
@@ -32,22 +33,39 @@ class ClientConnection(HttpToolsProtocol):
             self.parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
             self._read_as_ordinary(data[upgrade.args[0] :])
+            return
         except HttpParserError as error:
             self._refuse(BadRequest(f"this is not an HTTP request: {error}"))
-        if self._is_in_head:
+        if self._is_in_request:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(HeadTooLarge(f"the request's line and headers are larger than {MAX_HEAD_BYTES} bytes"))
+                what = "line and headers" if self._is_in_head else "trailers"
+                self._refuse(HeadTooLarge(f"the request's {what} are larger than {MAX_HEAD_BYTES} bytes"))
 
     def on_message_begin(self) -> None:
         """A request's first byte is there."""
         super().on_message_begin()
-        self._is_in_head, self._head_bytes = True, 0
+        self._is_in_request, self._is_in_head, self._head_bytes = True, True, 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header. One after the body (a trailer) is of the hop, and none of the request's (RFC 9110, 6.5.1)."""
+        if self._is_in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """A request's head is whole."""
-        self._is_in_head = False
+        self._is_in_head, self._head_bytes = False, 0
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of a request's body."""
+        self._head_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """A request is whole."""
+        self._is_in_request = False
+        super().on_message_complete()
 
     def _should_upgrade(self) -> bool:
         """Begin no call for the head of a request that asks for another protocol: see `_read_as_ordinary`."""

@@ -17,6 +17,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from proxy.errors import ServiceUnavailable
 from proxy.wire.endpoint import Endpoint
 from router.decision import Reason
 from router.promotion import Promotion, Stage
@@ -24,10 +25,13 @@ from router.promotion import Promotion, Stage
 SERVERS = ("llm", "slm")
 OTHER_CLUSTER = "other"
 
-# The SLM was chosen and the LLM answered.
+# Why an attempt at an SLM ends with the LLM. The router gives the last two as well, before any attempt.
 FALLBACK_REASONS = frozenset(
-    {Reason.SLM_UNAVAILABLE, Reason.SLM_TIMEOUT, Reason.SLM_ERROR, Reason.OUTPUT_INVALID, Reason.LOW_CONFIDENCE}
-)
+    {
+        Reason.SLM_UNAVAILABLE, Reason.SLM_TIMEOUT, Reason.SLM_ERROR, Reason.OUTPUT_INVALID, Reason.LOW_CONFIDENCE,
+        Reason.CONTEXT_TOO_LONG, Reason.UNSUPPORTED_FEATURE,
+    }
+)  # fmt: skip
 
 # A cached classification takes 50 ms, a reasoning model minutes.
 DURATION_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -194,6 +198,8 @@ class Metrics:
         duration_s: float,
         overhead_s: float,
         first_token_s: float | None,
+        *,
+        fell_back: bool = False,
     ) -> None:
         """Count one call that has ended. On the hot path: 13 µs in memory-mapped mode.
 
@@ -201,12 +207,12 @@ class Metrics:
             endpoint: a value of `Endpoint`.
             served_by: `llm` or `slm`: who gave the answer that the client got.
             status: HTTP status; only its class becomes a label.
-            reason: a value of `Reason`, or empty for a call that there was nothing to decide about. A reason of
-                `FALLBACK_REASONS` on a call that the LLM served is counted as a fallback too.
+            reason: a value of `Reason`, or empty for a call that there was nothing to decide about.
             cluster: id of the matched cluster.
             duration_s: arrival → last byte.
             overhead_s: the part of it not spent waiting for an upstream.
             first_token_s: arrival → first byte of the answer; None when none was sent.
+            fell_back: an SLM was tried, for a `reason` of `FALLBACK_REASONS` in vain.
         """
         calls = self._calls_of.get((endpoint, served_by, status))
         if calls is None:
@@ -222,7 +228,7 @@ class Metrics:
             self._first_token_of[served_by].observe(first_token_s)
         if reason:
             self._decision_of[reason].inc()
-            if served_by == "llm" and reason in self._fallback_of:
+            if fell_back:
                 self._fallback_of[reason].inc()
         if cluster is not None:
             known = self._cluster_calls_of.get((cluster, served_by))
@@ -288,14 +294,24 @@ class Metrics:
         self._unpriced.inc()
 
     def render(self) -> bytes:
-        """All processes' metrics in Prometheus' text format. Reads files in multiprocess mode: call it in a thread."""
-        registry = self.registry
-        if self._multiprocess:
-            registry = CollectorRegistry()
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        text: bytes = generate_latest(registry)
+        """All processes' metrics in Prometheus' text format. Reads files in multiprocess mode: call it in a thread.
+
+        Raises:
+            ServiceUnavailable: the files are gone.
+        """
+        text = self._render_all() if self._multiprocess else generate_latest(self.registry)
         if self._spool is not None:
             spool = CollectorRegistry()
             spool.register(self._spool)
             text += generate_latest(spool)
         return text
+
+    def _render_all(self) -> bytes:
+        registry = CollectorRegistry()
+        try:
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+            return generate_latest(registry)
+        except (ValueError, FileNotFoundError) as error:  # the collector's word for a directory that is not there
+            raise ServiceUnavailable(
+                "the metrics can't be read, their directory was deleted; restart `understudy serve`"
+            ) from error

@@ -25,7 +25,7 @@ class Wish:
     """What is asked for.
 
     Attributes:
-        share: of the calls that a canary serves; ignored at the other stages.
+        share: of the calls that a canary serves, in (0, 1]; means nothing at the other stages.
         slm: server name; may be left out where there is one server only, or the model is registered.
         adapter: path as the SLM server sees it; may be left out for a registered model.
         force: go without a certificate; needs `reason`.
@@ -114,12 +114,16 @@ def demote_cluster(database: Database, cluster_id: str, actor: str) -> Promotion
     """Give a cluster back to the LLM.
 
     Raises:
-        NoSuchThing: it has no promotion.
+        NoSuchThing: it has no promotion, or there is no such cluster.
         DatabaseDown: nothing was changed.
     """
     with database.write() as session:
         try:
-            row = rows.demote(session, cluster_id, actor)
+            try:
+                row = rows.demote(session, cluster_id, actor)
+            except NotFound:
+                check_cluster(session, cluster_id)  # one that is no longer discovered may have a promotion all the same
+                raise
         except NotFound as error:
             raise NoSuchThing(str(error)) from error
         audit(session, actor, "promotion.ended", cluster_id, model=row.model, stage=row.stage)
@@ -130,9 +134,9 @@ def _check(wish: Wish, settings: Settings) -> float:
     """See that the wish can be granted at all; returns the share."""
     if wish.stage not in PROMOTABLE:
         raise BadRequest(f"stage {wish.stage.value!r} can't be promoted to; use shadow, canary or live")
+    if wish.share is not None and not 0 < wish.share <= 1:
+        raise BadRequest(f"share {wish.share} is not above 0 and at most 1")
     share = {Stage.SHADOW: 0.0, Stage.LIVE: 1.0}.get(wish.stage, 0.1 if wish.share is None else wish.share)
-    if not 0 <= share <= 1:
-        raise BadRequest(f"share {share} is not between 0 and 1")
     if wish.force and not (wish.reason or "").strip():
         raise BadRequest("force needs a reason: it is written into the audit trail")
     if wish.stage is not Stage.SHADOW and not wish.force:

@@ -132,6 +132,7 @@ class Recorder:
             took,
             max(took - call.waited_seconds, 0.0),
             first,
+            fell_back=bool(call.attempts) and call.served_by == "llm",
         )
         level = self._level
         if b"x-understudy-log" in call.fields:

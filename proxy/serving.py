@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -27,6 +27,7 @@ from storage.artifacts import ArtifactStore
 from storage.database import Database
 from storage.errors import ArtifactCorrupt, ArtifactMissing, DatabaseDown, StorageError
 from storage.privacy import FILE_MODE
+from storage.repositories.clusters import earlier_snapshots
 from storage.repositories.state import active_snapshot_id, serving_version
 
 POLL_SECONDS = 1.0
@@ -43,11 +44,13 @@ class InForce(msgspec.Struct, frozen=True):
         version: grows with every change.
         snapshot_id: None before anything was learned.
         promotions: by cluster id.
+        earlier: ids of the snapshots that were in force before, the last of them first.
     """
 
     version: int = -1
     snapshot_id: str | None = None
     promotions: dict[str, Promotion] = msgspec.field(default_factory=dict)
+    earlier: list[str] = msgspec.field(default_factory=list)
 
 
 class Serving:
@@ -111,9 +114,23 @@ class Serving:
                 version = serving_version(session)
                 if version == self._in_force.version and (self._is_whole() or time.monotonic() < self._retry_at):
                     return
-                newest = InForce(version, active_snapshot_id(session), in_force(session))
+                active = active_snapshot_id(session)
+                earlier = earlier_snapshots(session, active) if active else []
+                newest = InForce(version, active, in_force(session), earlier)
+            self._warn_of_loss(newest)
             self._apply(newest)
             self._write_cache(newest)
+
+    def _warn_of_loss(self, newest: InForce) -> None:
+        """Versions only grow: one that is lower is of another database, which knows nothing of what was in force."""
+        before = self._in_force
+        if newest.version < before.version and (before.snapshot_id or before.promotions):
+            log.warning(
+                "serving.state_lost",
+                why="the database was deleted or replaced; the LLM serves what the new one does not know",
+                snapshot=before.snapshot_id,
+                promotions=sorted(before.promotions),
+            )
 
     def _poll(self) -> None:
         while not self._stopped.wait(POLL_SECONDS):
@@ -134,7 +151,7 @@ class Serving:
         """Build a router of what is in force; a snapshot that can't be loaded leaves the old one in its place."""
         self._in_force = newest
         if not self._is_whole():
-            self._snapshot = self._load(newest.snapshot_id) if newest.snapshot_id else None
+            self._snapshot = self._load_newest(newest.snapshot_id, newest.earlier) if newest.snapshot_id else None
         if self._snapshot is not None:
             self._metrics.know_clusters(self._snapshot.clusters)
         self._metrics.show_promotions(newest.promotions)
@@ -162,17 +179,26 @@ class Serving:
             self._loaded_encoder = encoder
             self.router = Router(self._snapshot, self._in_force.promotions, encoder)
 
+    def _load_newest(self, active: str, earlier: Iterable[str]) -> Snapshot | None:
+        """The active snapshot; else what is there already; else, in a worker that has just started, an earlier one."""
+        snapshot = self._load(active) or self._snapshot
+        if snapshot is None:
+            snapshot = next(filter(None, map(self._load, earlier)), None)
+            if snapshot is not None:
+                log.warning("snapshot.fell_back", snapshot=active, to=snapshot.snapshot_id)
+        return snapshot
+
     def _load(self, snapshot_id: str) -> Snapshot | None:
         try:
             snapshot = Snapshot.load(self._artifacts.open(snapshot_id).files)
         except (ArtifactCorrupt, ArtifactMissing) as error:
             self._retry_at = time.monotonic() + RETRY_SECONDS
             log.error("snapshot.not_loaded", snapshot=snapshot_id, reason=error.reason, error=str(error))
-            return self._snapshot
+            return None
         except (StorageError, ValueError, KeyError, TypeError) as error:
             self._retry_at = time.monotonic() + RETRY_SECONDS
             log.error("snapshot.not_loaded", snapshot=snapshot_id, reason="unreadable", error=repr(error))
-            return self._snapshot
+            return None
         log.info("snapshot.activated", snapshot=snapshot_id, clusters=len(snapshot.clusters))
         return snapshot
 

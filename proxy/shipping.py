@@ -44,8 +44,8 @@ class Account:
         self._database = database
         self._settings = settings
         self._lock = threading.Lock()
-        self._net_usd: float | None = None  # unknown until the database has been asked
-        metrics.show_savings(0.0)
+        self._net_usd: float | None = None  # unknown until the database has answered
+        self._settle(0.0)
 
     def add(self, calls: Sequence[tuple[CallRecord, CallFacts]]) -> None:
         """Take in calls that the database has just taken."""

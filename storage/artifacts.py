@@ -20,6 +20,7 @@ from typing import Any
 
 from storage.cipher import Cipher, Undecipherable
 from storage.errors import ArtifactCorrupt, ArtifactMissing
+from storage.privacy import make_private_directory
 
 MANIFEST = "manifest.json"
 
@@ -61,7 +62,7 @@ class ArtifactStore:
         """
         artifact_id = artifact_id or f"{kind}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
         draft = self._root / f".{artifact_id}.{secrets.token_hex(4)}"
-        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private_directory(self._root)
         draft.mkdir(mode=0o700)
         try:
             checksums = {}

@@ -42,6 +42,17 @@ def _tighten(path: Path, mode: int) -> None:
         path.chmod(mode)
 
 
+def make_private_directory(path: Path) -> None:
+    """Make a directory, and those above it that are missing, for its owner only; `Path.mkdir` opens the latter to all.
+
+    Raises:
+        OSError
+    """
+    missing = [directory for directory in (path, *path.parents) if not directory.exists()]
+    for directory in reversed(missing):
+        directory.mkdir(exist_ok=True, mode=DIRECTORY_MODE)
+
+
 def create_private(path: Path) -> None:
     """Make an empty file, unless there is one.
 

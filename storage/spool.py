@@ -25,6 +25,7 @@ import structlog
 from storage.cipher import Cipher
 from storage.errors import SpoolFull
 from storage.frame import SALT_BYTES, Damage, Sealer, scan
+from storage.privacy import make_private_directory
 from storage.records import CallRecord
 
 log = structlog.get_logger()
@@ -127,7 +128,7 @@ class _Segment:
         Raises:
             OSError
         """
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private_directory(directory)
         name = f"{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}"
         self.path = directory / (name + SEGMENT_SUFFIX)
         self.written_bytes = 0
@@ -195,7 +196,7 @@ class _Segment:
 
     def _put_back(self) -> None:
         """Copy the deleted file, which lives for as long as it is open, to its old name."""
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private_directory(self.path.parent)
         draft = self.path.with_name("." + self.path.stem)
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as copy:
             offset = 0

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from proxy.base_url import checked_base_url
 from proxy.cli.terminal import console
 from proxy.errors import BadRequest, UnderstudyError
 from proxy.replay.faults import Fault
@@ -47,6 +48,10 @@ def replay(
         raise BadRequest("where to? give --base-url http://host:port/v1, or --upstream-only")
     if base_url is not None and (upstream_only or latency or token_latency or fault):
         raise BadRequest("--base-url sends calls, --upstream-only and its options answer them: give one or the other")
+    try:
+        base_url = None if base_url is None else checked_base_url(base_url)
+    except ValueError as error:
+        raise BadRequest(f"--base-url {error}") from error
     recordings = list(islice(read_recordings(file), limit))
     if not recordings:
         raise BadRequest(f"{file}: there is no recorded call in it")

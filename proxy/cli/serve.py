@@ -11,8 +11,15 @@ from proxy.cli.terminal import console, open_data_dir
 from proxy.settings import load_settings
 
 
+def _named(host: str) -> str:
+    """An empty host would listen on every address."""
+    if not host.strip():
+        raise typer.BadParameter("must be a name or an address; 0.0.0.0 is all of them")
+    return host
+
+
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on.", callback=_named)] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the port.")] = 1,
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
@@ -51,7 +53,8 @@ def shape_errors(app: FastAPI) -> None:
             path = request.scope.get("raw_path", b"").decode("latin-1")
             return _response(NoSuchThing(f"there is nothing at {request.method} {path}"))
         kind = _TYPES.get(error.status_code, "invalid_request_error")
-        body = error_body(str(error.detail), kind, f"http_{error.status_code}")
+        code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+        body = error_body(str(error.detail), kind, code)
         return Response(body, error.status_code, error.headers, media_type="application/json")
 
     @app.exception_handler(Exception)

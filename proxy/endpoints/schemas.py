@@ -19,7 +19,7 @@ class PromotionWish(BaseModel):
 
     model: str = Field(min_length=1, description="model or adapter, as its server knows it")
     stage: Literal["shadow", "canary", "live"]
-    share: float | None = Field(None, ge=0, le=1, description="of the calls that a canary serves; 0.1 when left out")
+    share: float | None = Field(None, gt=0, le=1, description="of the calls that a canary serves; 0.1 when left out")
     slm: str | None = Field(None, description="server name in UNDERSTUDY_SLM_URL; needed where there are several")
     adapter: str | None = Field(None, description="LoRA adapter's path, as the SLM server sees it")
     force: bool = Field(False, description="without a certificate; needs a reason and the admin role")

@@ -8,6 +8,7 @@ also in `meta`. A bare assistant message is taken for the completion around it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from proxy.imports.messages import completion, failure
 from proxy.imports.past import PastCall, moment, path_of
@@ -40,6 +41,8 @@ def _call(row: Row) -> PastCall | None:
     if isinstance(answer, dict) and "role" in answer and "choices" not in answer and "type" not in answer:
         answer = completion([answer], model=text(request.get("model")))
     answer = mapping(answer)
+    if status < 400:  # what a server has refused may be of any form
+        _check(request, answer, stream)
     return PastCall(
         request=request,
         answer=stream.encode() if isinstance(stream, str) else answer,
@@ -52,3 +55,19 @@ def _call(row: Row) -> PastCall | None:
         agent=text(row.get("agent")),
         session=text(row.get("session")),
     )
+
+
+def _check(request: dict[str, Any], answer: dict[str, Any], stream: object) -> None:
+    """See that a model may have answered this.
+
+    Raises:
+        Malformed
+    """
+    messages = request.get("messages", [])
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        raise Malformed('"messages" is no list of objects')
+    for name in ("input", "prompt"):
+        if not isinstance(request.get(name), str | list | None):
+            raise Malformed(f'"{name}" is neither text nor a list')
+    if not answer and not isinstance(stream, str):
+        raise Malformed('"response" is empty')

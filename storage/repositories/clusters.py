@@ -52,6 +52,12 @@ def activate_snapshot(
     set_active_snapshot(session, snapshot_id)
 
 
+def earlier_snapshots(session: ReadSession, snapshot_id: str, limit: int = 5) -> list[str]:
+    """Ids of the snapshots that were in force before this one, the last of them first."""
+    query = select(SnapshotRow.snapshot_id).where(SnapshotRow.snapshot_id != snapshot_id)
+    return list(session.scalars(query.order_by(SnapshotRow.activated_at.desc()).limit(limit)))
+
+
 def list_clusters(session: ReadSession, cipher: Cipher) -> list[StoredCluster]:
     """The active snapshot's tasks, largest first.
 

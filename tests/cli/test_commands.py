@@ -45,12 +45,13 @@ def test_every_command_explains_itself(tmp_path: Path, command: str) -> None:
         (["learn"], {}, "the log holds no call to learn from yet"),
         (["export", "c-none"], {}, "there is no cluster c-none"),
         (["export", "c-none"], {"upstream_allows_training": "false"}, "terms forbid training"),
-        (["demote", "c-none"], {}, "c-none has no current promotion"),
+        (["demote", "c-none"], {}, "there is no cluster c-none"),
         (["promote", "c-none", "--model", "m", "--stage", "shadow"], {}, "there is no cluster c-none"),
         (["promote", "c-none", "--model", "m", "--stage", "live"], {}, "there is no cluster c-none"),
         (["demote", "c-1", "--url", "http://127.0.0.1:9"], {}, "no answer from a proxy's admin API"),
         (["import", "nowhere.jsonl", "--format", "jsonl"], {}, "nowhere.jsonl"),
         (["replay", "nowhere.jsonl"], {}, "where to?"),
+        (["replay", "nowhere.jsonl", "--base-url", "nonsense"], {}, "--base-url must begin with http:// or https://"),
     ],
 )
 def test_bad_input_is_one_line(tmp_path: Path, command: list[str], values: dict[str, str], said: str) -> None:
@@ -69,6 +70,7 @@ def test_bad_input_is_one_line(tmp_path: Path, command: list[str], values: dict[
         (["import"], "Missing argument 'file'"),
         (["import", "calls.jsonl"], "Missing option '--format'. Choose from: openai-chat, litellm, langfuse,"),
         (["serve", "--port", "x"], "Invalid value for '--port'"),
+        (["serve", "--host", ""], "Invalid value for '--host': must be a name or an address"),
         (["promote", "c", "--model", "m", "--stage", "far"], "'far' is not one of"),
     ],
 )

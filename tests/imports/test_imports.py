@@ -230,6 +230,13 @@ def test_a_repeated_call_is_another_call(tmp_path: Path) -> None:
         (b'{"request": {"messages": []}}\n', 'line 1: no "response" object'),
         (b'{"request": {"model": "m"}, "response": {"choices": []}}\n', 'line 1: the request has neither "messages"'),
         (b'[{"request": {"messages": []}, "response": {"choices": []}}, 7]', "item 2: not a JSON object"),
+        (b'{"request": {"messages": 5}, "response": {}}\n', 'line 1: "messages" is no list of objects'),
+        (
+            b'{"request": {"messages": ["hi"]}, "response": {"choices": []}}\n',
+            'line 1: "messages" is no list of objects',
+        ),
+        (b'{"request": {"input": 5}, "response": {"output": []}}\n', 'line 1: "input" is neither text nor a list'),
+        (b'\n{"request": {"messages": []}, "response": {}}\n', 'line 2: "response" is empty'),
         (b'{"request": {"messages": []}, "response": {}, "status": "bad"}\n', 'line 1: "status" is no number'),
         (b'{\n "request": {"messages": []},\n "response" 7\n}', "line 3: not JSON.*, column 13"),
         (b'\n[\n {"request": {"messages": []}, "response": {}},\n {"request" 7}\n]', "line 4: not JSON"),

@@ -204,6 +204,22 @@ def test_a_head_without_an_end_is_refused_before_it_costs_much(proxy: Proxy, sen
     assert json.loads(body)["error"]["code"] == "head_too_large"
 
 
+@pytest.mark.parametrize("trailers", [b"x: aaaaaaaa\r\n", b"a"])
+def test_trailers_without_an_end_are_refused(proxy: Proxy, trailers: bytes) -> None:
+    sent = b"POST /v1/x HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n"
+    filler = trailers * (MAX_HEAD_BYTES // len(trailers) + 1)
+    head, _, body = exchange(proxy, sent + filler[: MAX_HEAD_BYTES + 1 - len(sent)]).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 431 ")
+    assert "trailers" in json.loads(body)["error"]["message"]
+
+
+def test_a_trailer_is_no_header(proxy: Proxy, upstream: Scripted) -> None:
+    head = b"POST /v1/x HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+    got = exchange(proxy, head + b"2\r\nhi\r\n0\r\nx-late: 1\r\n\r\n")
+    assert got.startswith(b"HTTP/1.1 200 ")
+    assert b"x-late" not in upstream.requests[-1][0].lower()
+
+
 def test_rubbish_after_a_request_never_looks_like_its_answer(proxy: Proxy, upstream: Scripted) -> None:
     upstream.will(*answer(b"x" * 1000)[:1], then="keep")
     got = exchange(proxy, b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n\x00\x01rubbish\r\n\r\n")

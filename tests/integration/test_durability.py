@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -186,6 +188,19 @@ def test_a_deleted_database_holds_up_nobody_and_is_made_anew(serve: Serve, upstr
     late = ask_many(proxy, 20)
     assert httpx.get(f"{proxy.root}/readyz").status_code == 200
     await_logged(proxy, late)
+
+
+def test_a_deleted_data_directory_holds_up_nobody_and_comes_back_private(
+    serve: Serve, upstream: ReplayUpstream
+) -> None:
+    proxy = serve(upstream_url=upstream.base_url)
+    await_logged(proxy, ask_many(proxy, 4))  # the shipper, too, has started
+    shutil.rmtree(proxy.data_dir.rename(proxy.data_dir.with_name("gone")))  # at once, whatever is written meanwhile
+    wait_for(lambda: len(ask_many(proxy, 1)) == 1 and proxy.data_dir.exists())
+    assert stat.S_IMODE(proxy.data_dir.stat().st_mode) == 0o700
+    scrape = httpx.get(f"{proxy.root}/metrics")
+    assert (scrape.status_code, scrape.json()["error"]["code"]) == (503, "service_unavailable")
+    assert "directory was deleted" in scrape.json()["error"]["message"]
 
 
 def test_a_read_only_database_keeps_calls_in_the_spool(serve: Serve, upstream: ReplayUpstream) -> None:

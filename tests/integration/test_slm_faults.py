@@ -151,6 +151,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "redirecting": ({"fault": "redirect"}, "slm_error"),
     "garbage": ({"fault": "garbage"}, "slm_error"),
     "cut": ({"fault": "cut"}, "slm_error"),
+    "too small": ({"fault": "too-long"}, "context_too_long"),
     "silent": ({"fault": "stall"}, "slm_timeout"),
     "stalled in the middle": ({"fault": "stall-body"}, "slm_timeout"),
     "invalid": ({"message": {"content": WRONG}}, "output_invalid"),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.metrics import Metrics
@@ -91,12 +92,21 @@ def test_one_call_is_counted_once_everywhere() -> None:
 
 def test_an_slm_failure_answered_by_the_llm_is_a_fallback_and_a_decision() -> None:
     metrics = busy_metrics()
-    metrics.observe_call("chat", "llm", 200, "slm_timeout", "c1", 31.0, 0.001, 30.5)
+    metrics.observe_call("chat", "llm", 200, "slm_timeout", "c1", 31.0, 0.001, 30.5, fell_back=True)
     metrics.observe_call("chat", "llm", 200, "not_promoted", "c1", 1.0, 0.001, 0.5)
     text = metrics.render()
     assert value(text, "understudy_fallbacks_total", reason="slm_timeout") == 1
     assert value(text, "understudy_decisions_total", reason="slm_timeout") == 1
     assert sum(v for (name, _), v in scrape(text).items() if name == "understudy_fallbacks_total") == 1
+
+
+@pytest.mark.parametrize("reason", ["context_too_long", "unsupported_feature"])
+def test_a_reason_of_router_and_slm_is_a_fallback_only_after_an_attempt(reason: str) -> None:
+    metrics = busy_metrics()
+    metrics.observe_call("chat", "llm", 200, reason, "c1", 1.0, 0.001, 0.5)
+    assert value(metrics.render(), "understudy_fallbacks_total", reason=reason) == 0
+    metrics.observe_call("chat", "llm", 200, reason, "c1", 1.0, 0.001, 0.5, fell_back=True)
+    assert value(metrics.render(), "understudy_fallbacks_total", reason=reason) == 1
 
 
 def test_a_cluster_that_no_snapshot_has_does_not_become_a_label() -> None:

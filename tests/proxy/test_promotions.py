@@ -78,8 +78,10 @@ def test_the_next_promotion_takes_the_place_of_the_last_and_a_demotion_ends_it(
     assert in_force(database) == [("triage", "live", 1.0)]
     assert demote_cluster(database, "c-1", "anna").model == "triage"
     assert in_force(database) == []
-    with pytest.raises(NoSuchThing):
+    with pytest.raises(NoSuchThing, match="c-1 has no current promotion"):
         demote_cluster(database, "c-1", "anna")
+    with pytest.raises(NoSuchThing, match="there is no cluster nope"):
+        demote_cluster(database, "nope", "anna")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,9 @@ def test_a_registered_model_brings_its_server_and_its_adapter(
         ("c-2", forced(), NoSuchThing, "c-2"),
         ("c-2", Wish("tiny", Stage.LIVE), NoSuchThing, "c-2"),
         ("c-1", forced(stage=Stage.RETIRED), BadRequest, "use shadow, canary or live"),
-        ("c-1", forced(stage=Stage.CANARY, share=1.5), BadRequest, "1.5 is not between 0 and 1"),
+        ("c-1", forced(stage=Stage.CANARY, share=1.5), BadRequest, "1.5 is not above 0 and at most 1"),
+        ("c-1", forced(stage=Stage.CANARY, share=0.0), BadRequest, "0.0 is not above 0"),
+        ("c-1", forced(stage=Stage.LIVE, share=7.0), BadRequest, "7.0 is not above 0 and at most 1"),
         ("c-1", Wish("tiny", Stage.LIVE, force=True), BadRequest, "force needs a reason"),
         ("c-1", Wish("tiny", Stage.LIVE, force=True, reason="  "), BadRequest, "force needs a reason"),
         ("c-1", Wish("tiny", Stage.LIVE), Conflict, "missing figures: n, failures, disagreement_bound"),

@@ -18,7 +18,7 @@ from storage.database import Database
 from storage.errors import DatabaseDown
 from storage.models import PromotionRow
 from storage.repositories import promotions
-from storage.repositories.state import set_active_snapshot
+from storage.repositories.clusters import activate_snapshot
 from tests.conftest import wait_for
 from tests.router.conftest import logged_calls
 
@@ -41,7 +41,7 @@ class Installation:
     def activate(self, snapshot: Snapshot) -> str:
         name = self.artifacts.put("snapshot", snapshot.dump(), {}, artifact_id=snapshot.snapshot_id)
         with self.database.write() as session:
-            set_active_snapshot(session, name)
+            activate_snapshot(session, Cipher.open(self.root), name, 0, [])
         return name
 
     def promote(self, cluster_id: str) -> None:
@@ -139,6 +139,56 @@ def test_a_damaged_snapshot_leaves_the_old_one_in_force(
     assert serving.snapshot is not None
     assert serving.snapshot.snapshot_id == old.snapshot_id
     assert set(serving.promotions) == {"c-1"}  # a demotion must work all the same
+
+
+def test_a_database_that_is_made_anew_takes_nothing_away_in_silence(
+    installation: Installation, snapshots: tuple[Snapshot, Snapshot], capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = installation.activate(snapshots[0])
+    installation.promote("c-1")
+    serving = installation.serving()
+    serving.refresh()
+    for file in installation.root.glob("understudy.db*"):
+        file.unlink()
+    installation.database.upgrade(Cipher.open(installation.root))
+    for _ in range(2):
+        serving.refresh()
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "serving.state_lost" in line]
+    assert name in line
+    assert "c-1" in line
+    assert serving.snapshot is None
+
+
+def test_a_demotion_is_no_loss(installation: Installation, capsys: pytest.CaptureFixture[str]) -> None:
+    installation.promote("c-1")
+    serving = installation.serving()
+    serving.refresh()
+    with installation.database.write() as session:
+        promotions.demote(session, "c-1", "a")
+    serving.refresh()
+    assert not serving.promotions
+    assert "serving.state_lost" not in capsys.readouterr().out
+
+
+def test_a_worker_that_cant_load_the_snapshot_starts_with_the_one_before(
+    installation: Installation,
+    snapshots: tuple[Snapshot, Snapshot],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    old, new = (installation.activate(snapshot) for snapshot in snapshots)
+    [known, *_] = snapshots[0].clusters
+    installation.promote(known)
+    installation.serving().refresh()
+    for file in (installation.root / "artifacts" / new).iterdir():
+        file.write_bytes(b"x")
+    capsys.readouterr()
+    serving = installation.serving()
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "snapshot.fell_back" in line]
+    assert old in line
+    assert new in line
+    assert serving.snapshot is not None
+    assert serving.snapshot.snapshot_id == old
+    assert set(serving.router.promotions) == {known}
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version": "x"}', b"\xff"])

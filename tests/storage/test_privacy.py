@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from storage.cipher import Cipher
 from storage.database import Database
-from storage.privacy import create_private, keep_private
+from storage.privacy import create_private, keep_private, make_private_directory
 
 
 def mode(path: Path) -> int:
@@ -26,6 +26,12 @@ def generous_umask() -> Iterator[None]:
     before = os.umask(0)
     yield
     os.umask(before)
+
+
+def test_what_is_made_is_private_with_all_that_was_missing_above_it(tmp_path: Path) -> None:
+    make_private_directory(tmp_path / "data" / "spool")
+    make_private_directory(tmp_path / "data" / "spool")
+    assert [mode(tmp_path / "data"), mode(tmp_path / "data" / "spool")] == [0o700, 0o700]
 
 
 def test_what_was_open_to_others_is_closed_and_strangers_files_are_left_alone(tmp_path: Path) -> None:

@@ -122,6 +122,12 @@ async def test_every_no_has_openais_shape(api: Api, method: str, path: str, body
     assert answer.json()["error"]["message"]
 
 
+async def test_a_method_that_a_path_does_not_have_is_named_as_such(api: Api) -> None:
+    answer = await api.client.put("/admin/v1/clusters")
+    assert answer.json()["error"]["code"] == "method_not_allowed"
+    assert answer.headers["allow"] == "GET"
+
+
 @pytest.mark.parametrize("path", ["/calls?served=slm", "/calls?limit=1&Limit=2", "/clusters?x", "/savings?form=2026"])
 async def test_an_unknown_parameter_is_refused_by_name(api: Api, path: str) -> None:
     refused = (await api.get(path, 400))["error"]["message"]
