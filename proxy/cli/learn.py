@@ -16,6 +16,10 @@ def learn() -> None:
     artifacts = ArtifactStore(settings.artifacts_dir, cipher)
     with progress("reading the log") as tell:
         found = learn_from_log(database, cipher, artifacts, tell, settings.encoder)
+    if found.damaged:
+        console.print(
+            f"{found.damaged} calls skipped: what they said lies in damaged blocks of the log", soft_wrap=True
+        )
     console.print(
         f"{found.calls} calls, {found.clusters} tasks, {found.unassigned} calls in none; "
         f"snapshot {found.snapshot_id} is in force",
