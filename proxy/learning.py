@@ -63,6 +63,8 @@ def learn_from_log(
     with database.read() as session:
         calls = _read(iter_calls(session, cipher, on_damaged=damaged.append), progress)
         active = active_snapshot_id(session)
+    if not calls and damaged:
+        raise Conflict(f"the log holds no call to learn from: {damaged_calls(len(damaged))}")
     if not calls:
         raise Conflict("the log holds no call to learn from yet; send some through the proxy, or `understudy import`")
     previous = _open(artifacts, active)
@@ -93,6 +95,11 @@ def learn_from_log(
         assign_clusters(session, artifact_id, assigned)
     unassigned = sum(cluster is None for _, cluster in assigned)
     return Learned(artifact_id, len(calls), len(rows), unassigned, len(damaged))
+
+
+def damaged_calls(count: int) -> str:
+    """In words, how many calls can't be read."""
+    return f"what {count} {'calls' if count > 1 else 'call'} said lies in damaged blocks of the log"
 
 
 def _static_encoder(source: str, previous: Snapshot | None) -> StaticEncoder | None:

@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import delete, text, update
 from structlog.testing import capture_logs
 
 from storage.cipher import Cipher, Undecipherable
@@ -24,14 +24,12 @@ from storage.repositories.calls import (
 from storage.repositories.state import LOG_KEY
 from storage.shipper import Shipper
 from storage.spool import Spool, read_segment, segments
-from tests.storage.conftest import make_record, no_facts
+from tests.storage.conftest import damage_block, make_record, no_facts
 
 
-def fill(spool_dir: Path, cipher: Cipher, count: int, **changes: object) -> list[bytes]:
+def fill(spool_dir: Path, cipher: Cipher, count: int, said: str = "p" * 60, **changes: object) -> list[bytes]:
     spool = Spool(spool_dir, cipher)
-    records = [
-        make_record(f'{{"messages":[{{"n":{i},"pad":"{"p" * 60}"}}]}}'.encode(), **changes) for i in range(count)
-    ]
+    records = [make_record(f'{{"messages":[{{"n":{i},"pad":"{said}"}}]}}'.encode(), **changes) for i in range(count)]
     for record in records:
         spool.append(record)
     spool.close()
@@ -302,14 +300,6 @@ def test_a_database_of_another_key_stops_the_shipping_and_not_the_shipper(
     assert len(segments(tmp_path / "spool")) == 1
 
 
-def damage_newest_block(database: Database, place: int = -1) -> None:
-    with database.write() as session:
-        block = session.scalars(select(Block).order_by(Block.first_id.desc()).limit(1)).one()
-        data = bytearray(block.data)
-        data[place] ^= 1
-        block.data = bytes(data)
-
-
 def assert_only_these_are_readable(database: Database, cipher: Cipher, new: list[CallRecord], old: list[bytes]) -> None:
     damaged: list[bytes] = []
     with database.read() as session:
@@ -334,7 +324,7 @@ def test_a_damaged_block_costs_its_own_calls_and_no_others(
     old = fill(tmp_path / "spool", cipher, 3)
     shipper = make_shipper(tmp_path, each_database, cipher)
     assert shipper.ship_once() == 3
-    damage_newest_block(each_database, place)
+    damage_block(each_database, place=place)
     new: list[CallRecord] = []
     with capture_logs() as lines:
         for count in (1, 2, 5, 9):
@@ -363,11 +353,11 @@ def test_a_damaged_block_behind_a_good_one_is_joined_with_nothing(
     shipper = make_shipper(tmp_path, database, cipher)
     old = fill(tmp_path / "spool", cipher, 4)
     shipper.ship_once()
-    damage_newest_block(database)
-    with database.write() as session:  # a good one, too small to be joined, that was there when it happened
-        good = make_record(b'{"n":1}')
+    good = make_record(b'{"n":1}')  # too little to be joined with what is there
+    with database.write() as session:
         insert_calls(session, cipher, [(good, CallFacts())])
-    fill(tmp_path / "spool", cipher, 9)
+    damage_block(database, number=0)
+    fill(tmp_path / "spool", cipher, 9, said="later" * 12)
     [segment] = segments(tmp_path / "spool")
     new = [good, *read_segment(segment, cipher)]
     with capture_logs() as lines:
