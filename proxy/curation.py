@@ -10,6 +10,7 @@ from proxy.settings import Settings
 from router.contract import OutputContract
 from storage.cipher import Cipher
 from storage.database import Database
+from storage.models import Call
 from storage.repositories.calls import StoredCall, iter_calls
 from storage.repositories.clusters import get_cluster
 
@@ -45,8 +46,13 @@ def curate_cluster(
         raise Conflict(f"{error.name} is not installed; pip install 'understudy[train]'") from error
     reader = Reader(standard_recognisers())
     candidates = []
+
+    def count(damaged: Call) -> None:
+        candidates.append(_candidate(StoredCall(damaged, None, None, ())))
+
     with database.read() as session:
-        for number, stored in enumerate(iter_calls(session, cipher, cluster_id=cluster_id), 1):
+        stored_calls = iter_calls(session, cipher, cluster_id=cluster_id, on_damaged=count)
+        for number, stored in enumerate(stored_calls, 1):
             candidates.append(_candidate(stored))
             if number % 1000 == 0:
                 progress(f"reading the log: {number} calls")

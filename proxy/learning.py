@@ -20,6 +20,7 @@ from storage.cipher import Cipher
 from storage.database import Database
 from storage.errors import StorageError
 from storage.ids import parse_call_id
+from storage.models import Call
 from storage.repositories.calls import StoredCall, assign_clusters, iter_calls
 from storage.repositories.clusters import StoredCluster, activate_snapshot
 from storage.repositories.state import active_snapshot_id
@@ -29,12 +30,17 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What a run found; counts of calls and tasks."""
+    """What a run found; counts of calls and tasks.
+
+    Attributes:
+        damaged: calls that were left out, because what they said lies in a damaged block of the log.
+    """
 
     snapshot_id: str
     calls: int
     clusters: int
     unassigned: int
+    damaged: int
 
 
 def learn_from_log(
@@ -50,11 +56,15 @@ def learn_from_log(
 
     Raises:
         Conflict: there is nothing in the log to learn from.
+        Undecipherable: the log is of another key.
         DatabaseDown: the old snapshot stays in force.
     """
+    damaged: list[Call] = []
     with database.read() as session:
-        calls = _read(iter_calls(session, cipher), progress)
+        calls = _read(iter_calls(session, cipher, on_damaged=damaged.append), progress)
         active = active_snapshot_id(session)
+    if not calls and damaged:
+        raise Conflict(f"the log holds no call to learn from: {damaged_calls(len(damaged))}")
     if not calls:
         raise Conflict("the log holds no call to learn from yet; send some through the proxy, or `understudy import`")
     previous = _open(artifacts, active)
@@ -83,7 +93,13 @@ def learn_from_log(
     with database.write() as session:
         activate_snapshot(session, cipher, artifact_id, len(calls), rows)
         assign_clusters(session, artifact_id, assigned)
-    return Learned(artifact_id, len(calls), len(rows), sum(cluster is None for _, cluster in assigned))
+    unassigned = sum(cluster is None for _, cluster in assigned)
+    return Learned(artifact_id, len(calls), len(rows), unassigned, len(damaged))
+
+
+def damaged_calls(count: int) -> str:
+    """In words, how many calls can't be read."""
+    return f"what {count} {'calls' if count > 1 else 'call'} said lies in damaged blocks of the log"
 
 
 def _static_encoder(source: str, previous: Snapshot | None) -> StaticEncoder | None:

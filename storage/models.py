@@ -245,7 +245,7 @@ class AuditRow(Base):
 
 
 class State(Base):
-    """Single values: `serving_version` grows with every change that workers must see; `active_snapshot`."""
+    """Single values: `serving_version` grows with every change that workers must see; `active_snapshot`; `log_key`."""
 
     __tablename__ = "state"
 

@@ -62,6 +62,7 @@ class Shipper:
         self._on_shipped = on_shipped
         self._on_set_aside = on_set_aside
         self._schema_ready = False
+        self._damaged: set[int] = set()  # blocks that were complained of
 
     def ship_once(self) -> int:
         """Take every segment that is free.
@@ -132,7 +133,7 @@ class Shipper:
             self._schema_ready = True
         try:
             with self._database.write() as session:
-                new = insert_calls(session, self._cipher, calls)
+                new = insert_calls(session, self._cipher, calls, self._pass_by)
         except RowRefused as error:
             if len(records) > 1:  # find it, and let its neighbours pass
                 half = len(records) // 2
@@ -144,6 +145,12 @@ class Shipper:
         if fresh:
             self._tell(fresh)
         return len(fresh)
+
+    def _pass_by(self, block: int) -> None:
+        """Say once of a damaged block that its calls can't be read; new ones go beside it."""
+        if block not in self._damaged:
+            self._damaged.add(block)
+            log.warning("block.damaged", block=block)
 
     def _facts(self, record: CallRecord) -> CallFacts:
         try:

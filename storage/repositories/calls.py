@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import func, insert, select, tuple_, update
 
 from storage.bodies import CutBodies, join, split
-from storage.cipher import SECONDS_PER_DAY, Cipher
+from storage.cipher import SECONDS_PER_DAY, Cipher, Undecipherable
 from storage.database import ReadSession, WriteSession
 from storage.encodings import decompress
 from storage.errors import NotFound
@@ -42,8 +42,16 @@ class StoredCall:
         return format_call_id(self.row.call_id)
 
 
-def insert_calls(session: WriteSession, cipher: Cipher, calls: Sequence[tuple[CallRecord, CallFacts]]) -> list[bool]:
+def insert_calls(
+    session: WriteSession,
+    cipher: Cipher,
+    calls: Sequence[tuple[CallRecord, CallFacts]],
+    on_damaged: Callable[[int], None] = lambda block: None,
+) -> list[bool]:
     """Add calls; those that are there already are left as they are.
+
+    Args:
+        on_damaged: gets the number of each damaged block that is met; the calls go beside it.
 
     Returns:
         For each call whether it was new.
@@ -65,7 +73,7 @@ def insert_calls(session: WriteSession, cipher: Cipher, calls: Sequence[tuple[Ca
             row = _row(record, facts) | {"response_content_encoding": encoding}
             days[record.arrived_at_ns // (SECONDS_PER_DAY * 10**9)].append((bodies, row))
     for day, added in days.items():
-        with PieceWriter(session, cipher, day) as writer:
+        with PieceWriter(session, cipher, day, on_damaged) as writer:
             writer.look_up(bodies for bodies, _ in added)
             for bodies, row in added:
                 row["bodies_id"] = None if bodies.request is None else writer.add_bodies(bodies)
@@ -124,9 +132,14 @@ def get_call(session: ReadSession, cipher: Cipher, call_id: bytes) -> StoredCall
 
     Raises:
         NotFound: no call of that id (yet: a call reaches the database a second or two after its answer).
+        Undecipherable: the block that its bodies are in is damaged, or of another key.
     """
+
+    def refuse(call: Call) -> None:
+        raise Undecipherable(f"what call {format_call_id(call.call_id)} said lies in a damaged block")
+
     row = session.get(Call, call_id)
-    found = None if row is None else next(_with_bodies(session, cipher, [row]), None)
+    found = None if row is None else next(_with_bodies(session, cipher, [row], refuse), None)
     if found is None:
         raise NotFound(f"there is no call {format_call_id(call_id)} in the database")
     return found
@@ -178,8 +191,16 @@ def iter_calls(
     endpoints: Iterable[str] = ("chat", "responses"),
     cluster_id: str | None = None,
     batch: int = 500,
+    on_damaged: Callable[[Call], None] = lambda call: None,
 ) -> Iterator[StoredCall]:
-    """Calls of some endpoints, of all clusters or one, in the order of their arrival, a batch in memory at a time."""
+    """Calls of some endpoints, of all clusters or one, in the order of their arrival, a batch in memory at a time.
+
+    Args:
+        on_damaged: gets each call whose bodies lie in a damaged block; it is left out.
+
+    Raises:
+        Undecipherable: the log is of another key.
+    """
     query = select(Call).where(Call.endpoint.in_(list(endpoints))).order_by(Call.arrived_at, Call.call_id).limit(batch)
     if cluster_id is not None:
         query = query.where(Call.cluster_id == cluster_id)
@@ -189,18 +210,25 @@ def iter_calls(
         if not rows:
             return
         last = (rows[-1].arrived_at, rows[-1].call_id)
-        yield from _with_bodies(session, cipher, rows)
+        yield from _with_bodies(session, cipher, rows, on_damaged)
         session.expunge_all()
         following = query.where(tuple_(Call.arrived_at, Call.call_id) > last)
 
 
-def _with_bodies(session: ReadSession, cipher: Cipher, rows: Sequence[Call]) -> Iterator[StoredCall]:
-    """Leaves out the calls that are just being deleted."""
-    bodies = read_bodies(session, cipher, [row.bodies_id for row in rows if row.bodies_id is not None])
-    pieces = read_pieces(session, cipher, {piece_id for some in bodies.values() for piece_id in some.references})
+def _with_bodies(
+    session: ReadSession, cipher: Cipher, rows: Sequence[Call], on_damaged: Callable[[Call], None]
+) -> Iterator[StoredCall]:
+    """Leaves out the calls that are just being deleted, and those that `on_damaged` gets."""
+    lost: set[int] = set()
+    bodies = read_bodies(session, cipher, [row.bodies_id for row in rows if row.bodies_id is not None], lost)
+    references = {piece_id for some in bodies.values() for piece_id in some.references}
+    pieces = read_pieces(session, cipher, references, lost)
     for row in rows:
         if row.bodies_id is None:
             yield StoredCall(row, None, None, (b"",) * len(row.attempts))
+            continue
+        if row.bodies_id in lost or (row.bodies_id in bodies and bodies[row.bodies_id].references & lost):
+            on_damaged(row)
             continue
         try:
             kept = bodies[row.bodies_id]

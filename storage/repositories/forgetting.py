@@ -43,6 +43,7 @@ class Forgetting:
         """Forget; says how many calls there were.
 
         Raises:
+            Undecipherable: what they said lies in a damaged block, and can't be taken out of it; nothing is deleted.
             DatabaseDown: a part of the calls is deleted; asking again deletes the others.
         """
         self.collect()
@@ -51,7 +52,7 @@ class Forgetting:
 
     def collect(self) -> None:
         """Find their calls and what these refer to, and hide it."""
-        for call in self._read(self._theirs):
+        for call in self._read(self._theirs, None):
             self._calls.append(call.call_id)
             self._uses.update(call.references)
         pieces = iter(sorted(self._uses))
@@ -61,10 +62,13 @@ class Forgetting:
                 hide_pieces(session, self._cipher, some)
 
     def spare(self) -> None:
-        """Look through all other calls for what is theirs too; what came before it can't refer to it."""
+        """Look through all other calls for what is theirs too; what came before it can't refer to it.
+
+        A call whose bodies lie in a damaged block can't be read any more: nothing is spared for it.
+        """
         if self._uses:
             going = set(self._calls)
-            for call in self._read(Call.bodies_id > min(self._uses)):
+            for call in self._read(Call.bodies_id > min(self._uses), set()):
                 if call.call_id not in going:
                     for reference in call.references:
                         del self._uses[reference]
@@ -91,21 +95,22 @@ class Forgetting:
         self._uses[reference] -= 1
         return not self._uses[reference]
 
-    def _read(self, which: ColumnElement[bool]) -> Iterator[_Found]:
-        """Calls, a batch at a time, each in a transaction of its own."""
+    def _read(self, which: ColumnElement[bool], damaged: set[int] | None) -> Iterator[_Found]:
+        """Calls, a batch at a time, each in a transaction of its own; `damaged` as in `read_pieces`."""
         last = b""
         while True:
             with self._database.read() as session:
-                calls = self._find(session, which & (Call.call_id > last))
+                calls = self._find(session, which & (Call.call_id > last), damaged)
             if not calls:
                 return
             yield from calls
             last = calls[-1].call_id
 
-    def _find(self, session: ReadSession, which: ColumnElement[bool]) -> list[_Found]:
+    def _find(self, session: ReadSession, which: ColumnElement[bool], damaged: set[int] | None = None) -> list[_Found]:
         columns = select(Call.call_id, Call.bodies_id).where(which).order_by(Call.call_id).limit(self._batch)
         rows = session.execute(columns).all()
-        bodies = read_bodies(session, self._cipher, [row.bodies_id for row in rows if row.bodies_id is not None])
+        ids = [row.bodies_id for row in rows if row.bodies_id is not None]
+        bodies = read_bodies(session, self._cipher, ids, damaged)
         return [
             _Found(row.call_id, row.bodies_id, bodies[row.bodies_id].references if row.bodies_id in bodies else set())
             for row in rows

@@ -1,4 +1,7 @@
-"""Single values: the serving version, which grows with every change that workers must see, and the active snapshot."""
+"""Single values.
+
+The serving version, which grows with every change that workers must see; the active snapshot; whose key the log is of.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from storage.models import State
 
 SERVING_VERSION = "serving_version"
 ACTIVE_SNAPSHOT = "active_snapshot"
+LOG_KEY = "log_key"
 
 
 def serving_version(session: ReadSession) -> int:
@@ -36,3 +40,15 @@ def set_active_snapshot(session: WriteSession, snapshot_id: str) -> None:
     session.merge(State(name=ACTIVE_SNAPSHOT, value=snapshot_id))
     session.flush()
     bump_serving_version(session)
+
+
+def is_log_of(session: ReadSession, key: bytes) -> bool | None:
+    """Whether the log is written with the key of this fingerprint; None where that was never noted."""
+    row = session.get(State, LOG_KEY)
+    return None if row is None else row.value == key.hex()
+
+
+def set_log_key(session: WriteSession, key: bytes) -> None:
+    """Note the fingerprint of the key that the log is written with."""
+    session.merge(State(name=LOG_KEY, value=key.hex()))
+    session.flush()

@@ -15,7 +15,7 @@ from storage.records import CallFacts
 from storage.repositories import clusters
 from storage.repositories.calls import insert_calls
 from tests.conftest import understudy
-from tests.storage.conftest import make_record
+from tests.storage.conftest import damage_block, make_record
 
 COMMANDS = [
     "serve", "demo", "import", "report", "learn", "export", "promote", "demote", "replay", "purge", "db upgrade",
@@ -105,6 +105,25 @@ def test_long_work_says_what_it_is_at_where_there_is_no_terminal(tmp_path: Path)
     assert learned.returncode == 0
     for stage in ("skeletons", "names", "writing the snapshot"):
         assert stage in learned.stderr.splitlines()
+
+
+def test_calls_in_a_damaged_block_are_left_out_and_counted(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for number in range(2):
+        file = tmp_path / f"{number}.jsonl"
+        file.write_text("".join(json.dumps(CALL | {"id": f"{number} {one}"}) + "\n" for one in range(3 - number)))
+        assert understudy("import", str(file), "--format", "jsonl", data_dir=data).returncode == 0
+        if number == 0:
+            damage_block(Database(f"sqlite:///{data / 'understudy.db'}"))
+            learned = understudy("learn", data_dir=data, encoder="")
+            assert learned.returncode == 1
+            assert learned.stderr.endswith("to learn from: what 3 calls said lies in damaged blocks of the log\n")
+    learned = understudy("learn", data_dir=data, encoder="")
+    assert learned.returncode == 0
+    skipped, found = learned.stdout.splitlines()
+    assert skipped == "what 3 calls said lies in damaged blocks of the log; skipped"
+    assert found.startswith("2 calls, ")
+    assert json.loads(understudy("report", "--json", data_dir=data).stdout)["calls"] == 5
 
 
 def test_an_imported_log_is_reported_without_a_proxy_and_imported_once(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from storage.records import CallFacts
 from storage.repositories import clusters
 from storage.repositories.calls import insert_calls
 from tests.conftest import understudy
-from tests.storage.conftest import make_record
+from tests.storage.conftest import damage_block, make_record
 
 TOOL = {"type": "function", "function": {"name": "send", "parameters": {"type": "object"}}}
 
@@ -72,3 +72,12 @@ def test_a_task_without_samples_is_an_error_that_says_why(tmp_path: Path) -> Non
     assert done.stderr.splitlines()[-1].startswith("understudy: cluster c-1 has no call to train on: 0 samples")
     assert done.stderr.rstrip().endswith("dropped: 1 slm_served")
     assert not out.exists()
+
+
+def test_calls_in_a_damaged_block_are_no_samples_and_counted(tmp_path: Path) -> None:
+    fill(tmp_path, 21)
+    damage_block(Database(f"sqlite:///{tmp_path / 'understudy.db'}"), number=1)
+    done = understudy("export", "c-1", data_dir=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert " not_kept" in done.stderr.splitlines()[-1]
+    assert 0 < len(done.stdout.splitlines()) < 12

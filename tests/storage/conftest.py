@@ -2,10 +2,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from storage.cipher import Cipher
 from storage.database import Database
 from storage.ids import new_call_id
+from storage.models import Block
 from storage.records import CallFacts, CallRecord
 
 
@@ -33,6 +35,15 @@ def make_record(
 
 def no_facts(record: CallRecord) -> CallFacts:
     return CallFacts()
+
+
+def damage_block(database: Database, number: int = -1, place: int = -1) -> None:
+    """Flip a bit in a block of the log; they are counted from the oldest."""
+    with database.write() as session:
+        block = session.scalars(select(Block).order_by(Block.first_id)).all()[number]
+        data = bytearray(block.data)
+        data[place] ^= 1
+        block.data = bytes(data)
 
 
 @pytest.fixture

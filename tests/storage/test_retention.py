@@ -10,14 +10,14 @@ import pytest
 from sqlalchemy import func, select
 
 from storage.blocks import unseal
-from storage.cipher import Cipher
+from storage.cipher import Cipher, Undecipherable
 from storage.database import Database
-from storage.models import Base, Block, SharedPiece
+from storage.models import Base, Block, Call, SharedPiece
 from storage.records import CallFacts
 from storage.repositories.calls import count_calls, get_call, insert_calls
 from storage.repositories.forgetting import Forgetting
 from storage.repositories.retention import delete_older_than, delete_unused_pieces
-from tests.storage.conftest import make_record
+from tests.storage.conftest import damage_block, make_record
 
 SHARED = "You are a helpful assistant, and these are the rules of the house. " * 2
 
@@ -207,3 +207,15 @@ def test_a_message_is_not_deleted_under_a_call_that_is_just_being_added(
     assert deleted == [1]
     with each_database.read() as session:
         assert get_call(session, cipher, record.call_id).request_body == record.request_body
+
+
+def test_a_damaged_block_of_others_stops_no_forgetting_and_one_of_theirs_is_said(
+    each_database: Database, cipher: Cipher
+) -> None:
+    insert(each_database, cipher, "theirs, in a block of its own" * 20, origin=b"a" * 16)
+    insert(each_database, cipher, "others'", origin=b"b" * 16)
+    damage_block(each_database)
+    assert Forgetting(each_database, cipher, b"a" * 16).run() == 1
+    with pytest.raises(Undecipherable):
+        Forgetting(each_database, cipher, b"b" * 16).run()
+    assert count(each_database, Call) == 1

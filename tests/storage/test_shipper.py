@@ -5,11 +5,14 @@ import threading
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import delete, text, update
+from structlog.testing import capture_logs
 
-from storage.cipher import Cipher
+from storage.cipher import Cipher, Undecipherable
 from storage.database import Database
 from storage.errors import DatabaseDown
+from storage.ids import format_call_id
+from storage.models import Block, State
 from storage.records import Attempt, CallFacts, CallRecord
 from storage.repositories.calls import (
     count_calls,
@@ -18,16 +21,15 @@ from storage.repositories.calls import (
     insert_calls,
     iter_calls,
 )
+from storage.repositories.state import LOG_KEY
 from storage.shipper import Shipper
 from storage.spool import Spool, read_segment, segments
-from tests.storage.conftest import make_record, no_facts
+from tests.storage.conftest import damage_block, make_record, no_facts
 
 
-def fill(spool_dir: Path, cipher: Cipher, count: int, **changes: object) -> list[bytes]:
+def fill(spool_dir: Path, cipher: Cipher, count: int, said: str = "p" * 60, **changes: object) -> list[bytes]:
     spool = Spool(spool_dir, cipher)
-    records = [
-        make_record(f'{{"messages":[{{"n":{i},"pad":"{"p" * 60}"}}]}}'.encode(), **changes) for i in range(count)
-    ]
+    records = [make_record(f'{{"messages":[{{"n":{i},"pad":"{said}"}}]}}'.encode(), **changes) for i in range(count)]
     for record in records:
         spool.append(record)
     spool.close()
@@ -296,3 +298,87 @@ def test_a_database_of_another_key_stops_the_shipping_and_not_the_shipper(
     stop.set()
     make_shipper(tmp_path, database, cipher).run(stop)
     assert len(segments(tmp_path / "spool")) == 1
+
+
+def assert_only_these_are_readable(database: Database, cipher: Cipher, new: list[CallRecord], old: list[bytes]) -> None:
+    damaged: list[bytes] = []
+    with database.read() as session:
+        read = list(iter_calls(session, cipher, on_damaged=lambda call: damaged.append(call.call_id)))
+        assert {call.row.call_id: call.request_body for call in read} == {
+            call.call_id: call.request_body for call in new
+        }
+        assert set(damaged) == set(old)
+        assert {call.call_id for call in find_calls(session)} == set(old) | {call.call_id for call in new}
+        for call in new:
+            assert get_call(session, cipher, call.call_id).response_body == call.response_body
+        for call_id in old:
+            with pytest.raises(Undecipherable, match=f"^what call {format_call_id(call_id)} said lies in a damaged"):
+                get_call(session, cipher, call_id)
+
+
+@pytest.mark.parametrize("place", [-1, 20])
+def test_a_damaged_block_costs_its_own_calls_and_no_others(
+    tmp_path: Path, each_database: Database, cipher: Cipher, place: int
+) -> None:
+    """Calls that come after it say the same, and are as many as would be joined with it."""
+    old = fill(tmp_path / "spool", cipher, 3)
+    shipper = make_shipper(tmp_path, each_database, cipher)
+    assert shipper.ship_once() == 3
+    damage_block(each_database, place=place)
+    new: list[CallRecord] = []
+    with capture_logs() as lines:
+        for count in (1, 2, 5, 9):
+            fill(tmp_path / "spool", cipher, count)
+            new += [record for path in segments(tmp_path / "spool") for record in read_segment(path, cipher)]
+            assert shipper.ship_once() == count
+    assert lines == [{"event": "block.damaged", "block": 0, "log_level": "warning"}]
+    assert_only_these_are_readable(each_database, cipher, new, old)
+
+
+def test_a_block_that_no_longer_unpacks_is_passed_by_too(tmp_path: Path, database: Database, cipher: Cipher) -> None:
+    old = fill(tmp_path / "spool", cipher, 3)
+    make_shipper(tmp_path, database, cipher).ship_once()
+    with database.write() as session:
+        session.execute(update(Block).values(data=cipher.encrypt(b"no zstd frame")))
+    fill(tmp_path / "spool", cipher, 5)
+    [segment] = segments(tmp_path / "spool")
+    new = list(read_segment(segment, cipher))
+    assert make_shipper(tmp_path, database, cipher).ship_once() == 5
+    assert_only_these_are_readable(database, cipher, new, old)
+
+
+def test_a_damaged_block_behind_a_good_one_is_joined_with_nothing(
+    tmp_path: Path, database: Database, cipher: Cipher
+) -> None:
+    shipper = make_shipper(tmp_path, database, cipher)
+    old = fill(tmp_path / "spool", cipher, 4)
+    shipper.ship_once()
+    good = make_record(b'{"n":1}')  # too little to be joined with what is there
+    with database.write() as session:
+        insert_calls(session, cipher, [(good, CallFacts())])
+    damage_block(database, number=0)
+    fill(tmp_path / "spool", cipher, 9, said="later" * 12)
+    [segment] = segments(tmp_path / "spool")
+    new = [good, *read_segment(segment, cipher)]
+    with capture_logs() as lines:
+        assert shipper.ship_once() == 9
+    assert [line["event"] for line in lines] == ["block.damaged"]
+    assert_only_these_are_readable(database, cipher, new, old)
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_log_of_another_key_is_not_taken_for_a_damaged_one(
+    tmp_path: Path, each_database: Database, cipher: Cipher, noted: bool
+) -> None:
+    fill(tmp_path / "spool", cipher, 3)
+    make_shipper(tmp_path, each_database, cipher).ship_once()
+    if not noted:  # by the versions that made the first blocks
+        with each_database.write() as session:
+            session.execute(delete(State).where(State.name == LOG_KEY))
+    other = Cipher(b"o" * 32)
+    with each_database.read() as session, pytest.raises(Undecipherable, match="another key file"):
+        list(iter_calls(session, other))
+    with each_database.write() as session, pytest.raises(Undecipherable, match="another key file"):
+        insert_calls(session, other, [(make_record(), CallFacts())])
+    fill(tmp_path / "spool", cipher, 2)
+    assert make_shipper(tmp_path, each_database, cipher).ship_once() == 2

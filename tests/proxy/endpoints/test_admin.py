@@ -19,6 +19,7 @@ from storage.models import PromotionRow
 from storage.records import CallFacts, CallRecord
 from storage.repositories import clusters, promotions
 from storage.repositories.calls import insert_calls
+from tests.storage.conftest import damage_block
 
 TOKEN = "test-token"
 
@@ -313,6 +314,18 @@ async def test_a_log_of_another_key_is_said_to_be_one(api: Api) -> None:
     with api.state.database.write() as session:
         clusters.activate_snapshot(session, Cipher(b"o" * 32), "s", 1, [foreign])
     assert "belongs to another key file" in (await api.get("/clusters", 503))["error"]["message"]
+
+
+async def test_a_call_in_a_damaged_block_is_listed_and_said_to_be_one(api: Api) -> None:
+    api.log(1)
+    damage_block(api.state.database)
+    api.log(2)
+    assert len((await api.get("/calls"))["data"]) == 2
+    lost, kept = (format_call_id(bytes([1] * 15 + [number])) for number in (1, 2))
+    for path in ("", "/request", "/response"):
+        error = (await api.get(f"/calls/{lost}{path}", 503))["error"]
+        assert error["message"] == f"the log can't be read: what call {lost} said lies in a damaged block"
+    assert (await api.get(f"/calls/{kept}"))["request_body"] == {"model": "gpt-4o", "messages": []}
 
 
 async def test_the_api_documents_itself(api: Api) -> None:
