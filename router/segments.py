@@ -20,6 +20,7 @@ MAX_MESSAGE_CHARS = 16 * 1024
 _HEAD_CHARS = MAX_MESSAGE_CHARS * 3 // 4
 _TAIL_CHARS = MAX_MESSAGE_CHARS - _HEAD_CHARS
 MAX_TAIL_MESSAGES = 4
+CACHED_TEXTS = 256  # cut into tokens, a long one takes 50 KB
 LONG_LINE_CHARS = 160
 END_WORDS = 4
 WORDS_WITH_ENDS = 6
@@ -37,7 +38,7 @@ _IDENTITY = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Zones:
-    """The texts that are read, in order.
+    """The texts that are read, in order; of each at most 16 KiB, three quarters from its start, one from its end.
 
     Attributes:
         system: system and developer messages.
@@ -61,28 +62,30 @@ def zones(features: CallFeatures) -> Zones:
     for place, message in enumerate(messages):
         role = message.role
         if role in SYSTEM_ROLES:
-            system.append(message.text)
+            system.append(_bounded(message.text))
         elif role == "assistant":
             last_assistant = place
         elif first_user < 0 and role == "user":
             first_user = place
     start = max(last_assistant + 1, first_user + 1)
-    tail = [message.text for message in messages[start:] if message.role not in SYSTEM_ROLES]
+    tail = [message.text for message in messages[start:] if message.role not in SYSTEM_ROLES][-MAX_TAIL_MESSAGES:]
+    user = messages[first_user].text if first_user >= 0 else ""
     keys = tuple([f"tool:{name}" for name in features.tools] + [f"format:{key}" for key in features.format_keys])
-    return Zones(
-        tuple(system), messages[first_user].text if first_user >= 0 else "", tuple(tail[-MAX_TAIL_MESSAGES:]), keys
-    )
+    return Zones(tuple(system), _bounded(user), tuple(map(_bounded, tail)), keys)
 
 
-@lru_cache(maxsize=2048)
+def _bounded(text: str) -> str:
+    """What is read of a message, and what caches hold of it."""
+    return text if len(text) <= MAX_MESSAGE_CHARS else f"{text[:_HEAD_CHARS]}\n{text[-_TAIL_CHARS:]}"
+
+
+@lru_cache(CACHED_TEXTS)
 def segments(text: str) -> tuple[str, ...]:
     """Cut a message into masked segments, in order, an identity sentence ("You are …") near the start first.
 
     Cached by content, because agents send their history again with every call. The ends of long segments follow
     as tokens of their own, marked `^` and `$`.
     """
-    if len(text) > MAX_MESSAGE_CHARS:
-        text = f"{text[:_HEAD_CHARS]}\n{text[-_TAIL_CHARS:]}"
     identifier, number = _MASKS[text.isascii()]
     masked = number.sub("#", identifier.sub("@", text))
     whole: list[str] = []
@@ -135,7 +138,7 @@ class Tokens:
     keys: tuple[str, ...]
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(CACHED_TEXTS)
 def message_tokens(text: str, prefix: str) -> tuple[str, tuple[str, ...]]:
     """Cut one message into tokens.
 
