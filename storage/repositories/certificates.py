@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from storage.database import ReadSession, WriteSession
 from storage.models import CertificateRow
@@ -27,7 +27,14 @@ def newest_certificate(session: ReadSession, cluster_id: str, model: str) -> Cer
     return session.scalar(query.order_by(CertificateRow.certificate_id.desc()).limit(1))
 
 
-def list_certificates(session: ReadSession, cluster_id: str | None = None) -> list[CertificateRow]:
-    """All of a cluster, or of all clusters; newest first."""
-    query = select(CertificateRow).order_by(CertificateRow.certificate_id.desc())
-    return list(session.scalars(query if cluster_id is None else query.where(CertificateRow.cluster_id == cluster_id)))
+def newest_certificates(session: ReadSession) -> list[CertificateRow]:
+    """Those that count, one for each SLM on each cluster; newest first."""
+    newest = select(func.max(CertificateRow.certificate_id)).group_by(CertificateRow.cluster_id, CertificateRow.model)
+    query = select(CertificateRow).where(CertificateRow.certificate_id.in_(newest))
+    return list(session.scalars(query.order_by(CertificateRow.certificate_id.desc())))
+
+
+def list_certificates(session: ReadSession, cluster_id: str) -> list[CertificateRow]:
+    """All of a cluster, newest first."""
+    query = select(CertificateRow).where(CertificateRow.cluster_id == cluster_id)
+    return list(session.scalars(query.order_by(CertificateRow.certificate_id.desc())))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import select
 
 from storage.database import ReadSession, WriteSession
@@ -14,9 +16,13 @@ def add_move(session: WriteSession, row: StageMoveRow) -> None:
     session.flush()
 
 
-def last_move(session: ReadSession, cluster_id: str, model: str) -> StageMoveRow | None:
-    """An SLM's latest step on a cluster; None where it never took one."""
+def last_move(
+    session: ReadSession, cluster_id: str, model: str, causes: Sequence[str] | None = None
+) -> StageMoveRow | None:
+    """An SLM's latest step on a cluster, of any cause or of one among `causes`; None where it never took one."""
     query = select(StageMoveRow).where(StageMoveRow.cluster_id == cluster_id, StageMoveRow.model == model)
+    if causes is not None:
+        query = query.where(StageMoveRow.cause.in_(causes))
     return session.scalar(query.order_by(StageMoveRow.move_id.desc()).limit(1))
 
 
