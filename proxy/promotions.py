@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from proxy.errors import BadRequest, Conflict, NoSuchThing
+from proxy.proof import Proof, proof_of, subject_today, whereabouts
 from proxy.settings import Settings
 from proxy.vllm import VllmServer
-from router.promotion import Promotion, Stage
-from storage.database import Database, ReadSession
+from router.promotion import Cause, Promotion, Stage, needs_certificate, refusal
+from storage.cipher import Cipher
+from storage.database import Database, ReadSession, WriteSession
 from storage.errors import NotFound
-from storage.models import PromotionRow
+from storage.models import PromotionRow, StageMoveRow
 from storage.repositories import promotions as rows
 from storage.repositories.clusters import check_cluster
+from storage.repositories.moves import add_move, last_move
 from storage.repositories.registry import audit, get_model
 
 PROMOTABLE = (Stage.SHADOW, Stage.CANARY, Stage.LIVE)
@@ -28,7 +31,7 @@ class Wish:
         share: of the calls that a canary serves, in (0, 1]; means nothing at the other stages.
         slm: server name; may be left out where there is one server only, or the model is registered.
         adapter: path as the SLM server sees it; may be left out for a registered model.
-        force: go without a certificate; needs `reason`.
+        force: go without a valid certificate; needs `reason`.
     """
 
     model: str
@@ -51,6 +54,7 @@ def promotion_of(row: PromotionRow) -> Promotion:
         adapter=row.adapter,
         max_context_tokens=row.max_context_tokens,
         version=row.promotion_id,
+        min_confidence=row.min_confidence,
     )
 
 
@@ -59,65 +63,96 @@ def in_force(session: ReadSession) -> dict[str, Promotion]:
     return {row.cluster_id: promotion_of(row) for row in rows.current_promotions(session)}
 
 
-def missing_proof(settings: Settings) -> dict[str, Any]:
-    """The figures that a promotion to `canary` or `live` lacks: there are no certificates yet."""
-    return {
-        "certificate": None,
-        "missing": ["n", "failures", "disagreement_bound", "comparator", "data_hash"],
-        "required": {"risk": settings.risk, "confidence": settings.confidence},
-    }
+@dataclass(frozen=True, slots=True)
+class _Grant:
+    """What a wish comes to, once nothing stands against it."""
+
+    share: float
+    slm: str
+    adapter: str | None
+    proof: Proof
 
 
-def promote_cluster(database: Database, settings: Settings, cluster_id: str, wish: Wish, actor: str) -> Promotion:
+def promote_cluster(
+    database: Database, cipher: Cipher, settings: Settings, cluster_id: str, wish: Wish, actor: str
+) -> Promotion:
     """Put an SLM in force for a cluster, its adapter loaded and checked.
+
+    A retired SLM becomes a candidate again by this; the one that was in force until now is retired.
 
     Raises:
         NoSuchThing: no such cluster, or no such SLM server.
         BadRequest: a share out of range, `force` without a reason, a stage that can't be promoted to.
-        Conflict: no certificate and no `force`; or the SLM server can't be reached.
+        Conflict: no valid certificate and no `force`; or the SLM server can't be reached.
         Unprocessable: the server does not have the model.
         DatabaseDown: nothing was changed.
     """
     with database.read() as session:
-        try:
-            check_cluster(session, cluster_id)
-        except NotFound as error:
-            raise NoSuchThing(str(error)) from error
-        share = _check(wish, settings)
-        slm, adapter = _server_and_adapter(session, settings, wish)
-    served = VllmServer(slm, settings.slm_url[slm], settings.slm_api_key).ensure_served(wish.model, adapter)
+        granted = _grant(session, cipher, settings, cluster_id, wish)
+    served = VllmServer(granted.slm, settings.slm_url[granted.slm], settings.slm_api_key).ensure_served(
+        wish.model, granted.adapter
+    )
     with database.write() as session:
+        there = replace(wish, slm=granted.slm, adapter=granted.adapter)
+        granted = _grant(session, cipher, settings, cluster_id, there)  # again: loading an adapter takes a while
+        cause = Cause.FORCED if wish.force else Cause.ASKED
+        step = _Step(session, cluster_id, wish.model, actor)
+        before = rows.current_promotion(session, cluster_id)
+        if before is not None and before.model != wish.model:
+            replaced = _Step(session, cluster_id, before.model, actor)
+            replaced.to(Stage.RETIRED, Cause.REPLACED, f"{wish.model} took its place")
+        if step.stage is Stage.RETIRED:
+            step.to(Stage.CANDIDATE, cause, wish.reason)
+        step.to(wish.stage, cause, wish.reason, granted.proof.figures() | {"share": granted.share})
         row = rows.promote(
             session,
             PromotionRow(
                 cluster_id=cluster_id,
                 model=wish.model,
                 stage=wish.stage.value,
-                share=share,
-                slm=slm,
-                adapter=adapter,
+                share=granted.share,
+                slm=granted.slm,
+                adapter=granted.adapter,
                 max_context_tokens=served.max_context_tokens,
                 forced=wish.force,
                 reason=wish.reason,
                 actor=actor,
                 created_at=datetime.now(UTC),
+                certificate_id=None if granted.proof.missing else granted.proof.certificate_id,
+                min_confidence=granted.proof.min_confidence,
             ),
         )
         audit(
-            session, actor, "promotion.made", cluster_id,
-            model=wish.model, stage=wish.stage.value, share=share, slm=slm, forced=wish.force, reason=wish.reason,
+            session, actor, "promotion.made", cluster_id, model=wish.model, stage=wish.stage.value,
+            share=granted.share, slm=granted.slm, forced=wish.force, reason=wish.reason,
+            certificate=row.certificate_id,
         )  # fmt: skip
         return promotion_of(row)
 
 
-def demote_cluster(database: Database, cluster_id: str, actor: str) -> Promotion:
+def demote_cluster(
+    database: Database,
+    cluster_id: str,
+    actor: str,
+    cause: Cause = Cause.ASKED,
+    reason: str | None = None,
+    figures: dict[str, Any] | None = None,
+) -> Promotion:
     """Give a cluster back to the LLM.
+
+    Args:
+        cause: a broken bound or drift also voids what was proved of the SLM before.
+        reason: in words.
+        figures: what was known, by name.
 
     Raises:
         NoSuchThing: it has no promotion, or there is no such cluster.
         DatabaseDown: nothing was changed.
     """
     with database.write() as session:
+        current = rows.current_promotion(session, cluster_id)
+        if current is not None:
+            _Step(session, cluster_id, current.model, actor).to(Stage.RETIRED, cause, reason, figures)
         try:
             try:
                 row = rows.demote(session, cluster_id, actor)
@@ -126,12 +161,85 @@ def demote_cluster(database: Database, cluster_id: str, actor: str) -> Promotion
                 raise
         except NotFound as error:
             raise NoSuchThing(str(error)) from error
-        audit(session, actor, "promotion.ended", cluster_id, model=row.model, stage=row.stage)
+        audit(
+            session, actor, "promotion.ended", cluster_id,
+            model=row.model, stage=row.stage, cause=cause.value, reason=reason,
+        )  # fmt: skip
         return promotion_of(row)
 
 
-def _check(wish: Wish, settings: Settings) -> float:
-    """See that the wish can be granted at all; returns the share."""
+class _Step:
+    """An SLM on a cluster, about to move."""
+
+    def __init__(self, session: WriteSession, cluster_id: str, model: str, actor: str) -> None:
+        self._session, self._cluster_id, self._model, self._actor = session, cluster_id, model, actor
+        self.stage = stage_of(session, cluster_id, model)
+
+    def to(self, wanted: Stage, cause: Cause, reason: str | None = None, figures: dict[str, Any] | None = None) -> None:
+        """Move, and write it down.
+
+        Raises:
+            Conflict: there is no such move.
+        """
+        refused = refusal(self.stage, wanted)
+        if refused is not None:
+            raise Conflict(f"{self._model!r} on {self._cluster_id}: {refused}")
+        add_move(
+            self._session,
+            StageMoveRow(
+                cluster_id=self._cluster_id,
+                model=self._model,
+                from_stage=self.stage.value,
+                to_stage=wanted.value,
+                at=datetime.now(UTC),
+                actor=self._actor,
+                cause=cause.value,
+                reason=reason,
+                figures=figures or {},
+            ),
+        )
+        self.stage = wanted
+
+
+def stage_of(session: ReadSession, cluster_id: str, model: str) -> Stage:
+    """How far an SLM has come on a cluster; whoever never moved is a candidate."""
+    current = rows.current_promotion(session, cluster_id)
+    if current is not None and current.model == model:
+        return Stage(current.stage)
+    last = last_move(session, cluster_id, model)
+    return Stage(last.to_stage) if last else Stage.CANDIDATE
+
+
+def _grant(session: ReadSession, cipher: Cipher, settings: Settings, cluster_id: str, wish: Wish) -> _Grant:
+    """See that nothing stands against a wish."""
+    try:
+        check_cluster(session, cluster_id)
+    except NotFound as error:
+        raise NoSuchThing(str(error)) from error
+    share = _share(wish)
+    known = get_model(session, wish.model)
+    slm, adapter = whereabouts(settings, known, wish.slm, wish.adapter)
+    subject = subject_today(session, cipher, cluster_id, wish.model, slm, adapter)
+    proof = proof_of(session, settings, subject)
+    if needs_certificate(wish.stage) and proof.missing and not wish.force:
+        raise Conflict(_unproved(wish.model, settings, proof))
+    return _Grant(share, _checked_server(settings, slm), adapter, proof)
+
+
+def _unproved(model: str, settings: Settings, proof: Proof) -> str:
+    known = proof.certificate is not None
+    figures = (
+        "; ".join(f"{name}: {what}" for name, what in proof.missing.items()) if known else ", ".join(proof.missing)
+    )
+    return (
+        f"no {'valid ' if known else ''}certificate says that {model!r} agrees with the LLM on this task within risk "
+        f"{settings.risk} at confidence {settings.confidence}; missing figures: {figures}. "
+        "`force` with a reason goes without"
+    )
+
+
+def _share(wish: Wish) -> float:
+    """The share of the calls that it is about; sees that the wish can be granted at all."""
     if wish.stage not in PROMOTABLE:
         raise BadRequest(f"stage {wish.stage.value!r} can't be promoted to; use shadow, canary or live")
     if wish.share is not None and not 0 < wish.share <= 1:
@@ -139,24 +247,14 @@ def _check(wish: Wish, settings: Settings) -> float:
     share = {Stage.SHADOW: 0.0, Stage.LIVE: 1.0}.get(wish.stage, 0.1 if wish.share is None else wish.share)
     if wish.force and not (wish.reason or "").strip():
         raise BadRequest("force needs a reason: it is written into the audit trail")
-    if wish.stage is not Stage.SHADOW and not wish.force:
-        lacks = ", ".join(missing_proof(settings)["missing"])
-        raise Conflict(
-            f"no certificate says that {wish.model!r} agrees with the LLM on this task within risk {settings.risk} at "
-            f"confidence {settings.confidence}; missing figures: {lacks}. `force` with a reason goes without"
-        )
     return share
 
 
-def _server_and_adapter(session: ReadSession, settings: Settings, wish: Wish) -> tuple[str, str | None]:
-    known = get_model(session, wish.model)
-    slm = wish.slm or (known.slm if known else None)
+def _checked_server(settings: Settings, slm: str | None) -> str:
     if slm is None:
         if not settings.slm_url:
             raise Conflict("no SLM server is configured: set UNDERSTUDY_SLM_URL=name=http://host:port/v1")
-        if len(settings.slm_url) > 1:
-            raise BadRequest(f"which SLM server? give `slm`, one of {', '.join(settings.slm_url)}")
-        slm = next(iter(settings.slm_url))
+        raise BadRequest(f"which SLM server? give `slm`, one of {', '.join(settings.slm_url)}")
     if slm not in settings.slm_url:
         raise NoSuchThing(f"there is no SLM server {slm!r}; UNDERSTUDY_SLM_URL names {', '.join(settings.slm_url)}")
-    return slm, wish.adapter or (known.adapter if known else None)
+    return slm

@@ -100,7 +100,7 @@ class SlmClient:
         try:
             completion = await self._complete(endpoint, body, promotion, contract, deadline)
             breaker.succeeded()
-            _verify(completion, contract, self._settings.slm_min_confidence)
+            _verify(completion, contract, _asked_confidence(promotion, self._settings))
             return _served(endpoint, body, features, completion, promotion)
         except translation.Untranslatable:
             breaker.abandoned()
@@ -210,8 +210,20 @@ def _chat_request(
     return request
 
 
-def _verify(completion: dict[str, Any], contract: OutputContract, min_confidence: float) -> None:
+def _asked_confidence(promotion: Promotion, settings: Settings) -> float | None:
+    """How sure an answer must be: the stricter of the certificate's and the operator's word.
+
+    None asks for nothing. 0 asks for a known confidence: whether others agree with the LLM was not certified.
+    """
+    bars = (promotion.min_confidence, settings.slm_min_confidence or None)
+    return max((bar for bar in bars if bar is not None), default=None)
+
+
+def _verify(completion: dict[str, Any], contract: OutputContract, min_confidence: float | None) -> None:
     """See that the answer is whole, keeps the contract, and that the model was sure of it.
+
+    Args:
+        min_confidence: mean token probability; None serves answers without one too.
 
     Raises:
         Refused: `OUTPUT_INVALID` or `LOW_CONFIDENCE`.
@@ -230,7 +242,7 @@ def _verify(completion: dict[str, Any], contract: OutputContract, min_confidence
     broken = violation(contract, _answer(message))
     if broken is not None:
         raise refuse(Reason.OUTPUT_INVALID, broken)
-    if min_confidence > 0:
+    if min_confidence is not None:
         confidence = mean_probability(choice.get("logprobs"))
         if confidence is None or confidence < min_confidence:
             raise refuse(Reason.LOW_CONFIDENCE, f"mean token probability {confidence}")

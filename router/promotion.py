@@ -16,6 +16,57 @@ class Stage(StrEnum):
     RETIRED = "retired"
 
 
+class Cause(StrEnum):
+    """Why an SLM moved to another stage."""
+
+    ASKED = "asked"
+    """Somebody asked, and nothing stood against it."""
+    FORCED = "forced"
+    """Somebody asked for it against what was proved, or without proof."""
+    EVIDENCE = "evidence"
+    """What was proved allowed it, and the settings let it go on by itself."""
+    REPLACED = "replaced"
+    """Another SLM took its place."""
+    BOUND_BROKEN = "bound_broken"
+    """The audit showed that it disagrees with the LLM more often than its certificate promised."""
+    DRIFT = "drift"
+    """The traffic no longer looks like what was certified."""
+    SLM_FAILING = "slm_failing"
+    """It doesn't answer, or not properly."""
+
+    @property
+    def voids_certificate(self) -> bool:
+        """Whether what was proved before no longer counts."""
+        return self in (Cause.BOUND_BROKEN, Cause.DRIFT)
+
+
+# Forward may skip stages: a certificate proves as much as shadow and canary do, and it is the promotion that asks for
+# one. A stage may follow itself, with another share, server or certificate. Only a candidate can start again.
+_MOVES = {
+    Stage.CANDIDATE: frozenset({Stage.SHADOW, Stage.CANARY, Stage.LIVE, Stage.RETIRED}),
+    Stage.SHADOW: frozenset({Stage.SHADOW, Stage.CANARY, Stage.LIVE, Stage.RETIRED}),
+    Stage.CANARY: frozenset({Stage.SHADOW, Stage.CANARY, Stage.LIVE, Stage.RETIRED}),
+    Stage.LIVE: frozenset({Stage.SHADOW, Stage.CANARY, Stage.LIVE, Stage.RETIRED}),
+    Stage.RETIRED: frozenset({Stage.CANDIDATE}),
+}
+
+
+def refusal(current: Stage, wanted: Stage) -> str | None:
+    """Why an SLM can't move from one stage to another, in one line; None when it can."""
+    if wanted in _MOVES[current]:
+        return None
+    if current is wanted:
+        return f"the SLM is at stage {wanted.value} already"
+    if current is Stage.RETIRED:
+        return f"a retired SLM can't become {wanted.value}; it has to become a candidate again first"
+    return f"an SLM at stage {current.value} can't become a candidate; it can be retired"
+
+
+def needs_certificate(wanted: Stage) -> bool:
+    """Whether an SLM serves anybody at a stage: then its agreement with the LLM has to be proved first."""
+    return wanted in (Stage.CANARY, Stage.LIVE)
+
+
 @dataclass(frozen=True, slots=True)
 class Promotion:
     """The current SLM of a cluster.
@@ -29,6 +80,8 @@ class Promotion:
         adapter: path or artifact id of the LoRA adapter to load there, None when the model is served as it is.
         max_context_tokens: what the SLM takes, prompt and answer together; None when its server doesn't say.
         version: grows with every change of the cluster's promotion.
+        min_confidence: mean token probability that its certificate asks of an answer; 0 serves any that has one, None
+            (it goes without a certificate) those without one too.
     """
 
     cluster_id: str
@@ -39,3 +92,4 @@ class Promotion:
     adapter: str | None = None
     max_context_tokens: int | None = None
     version: int = 0
+    min_confidence: float | None = None

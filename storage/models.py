@@ -189,7 +189,12 @@ class ClusterRow(Base):
 
 
 class PromotionRow(Base):
-    """Each promotion that ever was; the current one of a cluster has no end."""
+    """Each promotion that ever was; the current one of a cluster has no end.
+
+    Attributes:
+        certificate_id: what it was granted on; None where it was forced, or serves nobody.
+        min_confidence: an answer less sure is not served; None where no certificate says so.
+    """
 
     __tablename__ = "promotions"
     __table_args__ = (
@@ -216,10 +221,57 @@ class PromotionRow(Base):
     created_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
     ended_by: Mapped[str | None]
+    certificate_id: Mapped[int | None]
+    min_confidence: Mapped[float | None]
+
+
+class CertificateRow(Base):
+    """What was proved of an SLM on a cluster, passing or not; never changed. The newest of the two counts.
+
+    Attributes:
+        content: the JSON form of `router.certificate.Certificate`.
+    """
+
+    __tablename__ = "certificates"
+    __table_args__ = (Index("ix_certificates_cluster_id_model", "cluster_id", "model"),)
+
+    certificate_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    cluster_id: Mapped[str]
+    model: Mapped[str]
+    issued_at: Mapped[datetime]
+    content: Mapped[dict[str, Any]]
+
+
+class StageMoveRow(Base):
+    """A step in an SLM's life on a cluster: who, when, why, and on which figures; never changed.
+
+    Attributes:
+        cause: a value of `router.promotion.Cause`.
+        reason: why, in words; None where nobody gave any.
+        figures: what was known when it was made, by name.
+    """
+
+    __tablename__ = "stage_moves"
+    __table_args__ = (Index("ix_stage_moves_cluster_id_model", "cluster_id", "model"),)
+
+    move_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    cluster_id: Mapped[str]
+    model: Mapped[str]
+    from_stage: Mapped[str]
+    to_stage: Mapped[str]
+    at: Mapped[datetime]
+    actor: Mapped[str]
+    cause: Mapped[str]
+    reason: Mapped[str | None]
+    figures: Mapped[dict[str, Any]]
 
 
 class ModelRow(Base):
-    """A registered SLM or adapter."""
+    """A registered SLM or adapter.
+
+    Attributes:
+        weights: hash of its files, base model and adapter; None where whoever registered it didn't say.
+    """
 
     __tablename__ = "models"
 
@@ -228,6 +280,7 @@ class ModelRow(Base):
     adapter: Mapped[str | None]
     base: Mapped[str | None]
     max_context_tokens: Mapped[int | None]
+    weights: Mapped[str | None]
     created_at: Mapped[datetime]
 
 
@@ -258,10 +311,12 @@ __all__ = [
     "Base",
     "Block",
     "Call",
+    "CertificateRow",
     "ClusterRow",
     "ModelRow",
     "PromotionRow",
     "SharedPiece",
     "SnapshotRow",
+    "StageMoveRow",
     "State",
 ]

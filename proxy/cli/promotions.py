@@ -37,7 +37,7 @@ def promote(
     share: Annotated[float | None, typer.Option(help="Of the calls that a canary serves.")] = None,
     slm: Annotated[str | None, typer.Option(help="Server name in UNDERSTUDY_SLM_URL.")] = None,
     adapter: Annotated[str | None, typer.Option(help="LoRA adapter's path at the server.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Without a certificate; needs --reason.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Without a valid certificate; needs --reason.")] = False,
     reason: Annotated[str | None, typer.Option(help="Written into the audit trail.")] = None,
     url: Url = None,
 ) -> None:
@@ -48,7 +48,7 @@ def promote(
     settings = load_settings()
     wish = Wish(model, Stage(stage.value), share, slm, adapter, force, reason)
     if url is None:
-        made = asdict(promote_cluster(open_log(settings)[0], settings, cluster, wish, "cli"))
+        made = asdict(promote_cluster(*open_log(settings), settings, cluster, wish, "cli"))
     else:
         made = _ask(settings, url, "POST", f"/clusters/{cluster}/promotions", asdict(wish))
     console.print(f"{cluster}: {made['model']} on {made['slm']} is {stage.value}")

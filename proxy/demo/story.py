@@ -142,7 +142,7 @@ def _tell(work: Path, once: bool, slm_server: Choice, console: Console, parts: c
     loaded = f": {slm.name} has loaded the adapter" if "adapter" in promotable else ""
     course.say(
         f"promoted by one admin call{loaded}; in force after {time.monotonic() - begun:.1f} s\n"
-        "        (forced: there are no certificates yet)"
+        "        (forced: nothing was certified here)"
     )
     with course.stage(ACT) as progress:
         served = list(itertools.islice(tickets, TRIAGE_SERVED))

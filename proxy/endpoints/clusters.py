@@ -9,6 +9,7 @@ from fastapi import APIRouter
 
 from proxy.endpoints.access import InState, Viewer
 from proxy.endpoints.schemas import (
+    CertificateShown,
     Cluster,
     ClusterDetails,
     ListOf,
@@ -17,11 +18,16 @@ from proxy.endpoints.schemas import (
     PastPromotion,
     PromotionShown,
     Shares,
+    StageMove,
 )
-from proxy.promotions import in_force, missing_proof
+from proxy.promotions import in_force
+from proxy.proof import proof_of, subject_today, whereabouts
+from proxy.state import State
+from router.certificate import Certificate, CertificateInvalid
 from router.promotion import Promotion
-from storage.models import ModelRow
-from storage.repositories import clusters, promotions, registry
+from storage.database import ReadSession
+from storage.models import CertificateRow, ModelRow
+from storage.repositories import certificates, clusters, moves, promotions, registry
 from storage.repositories.calls import Totals, totals
 from storage.repositories.clusters import StoredCluster
 
@@ -36,30 +42,60 @@ def list_clusters(state: InState, caller: Viewer) -> ListOf[Cluster]:
         sums = totals(session)
         models = registry.list_models(session)
         current = in_force(session)
+        proved = certificates.newest_certificates(session)
     whole = Whole.of(sums)
     own = {total.key: total for total in sums}
-    return ListOf(data=[show(row, own.get(row.cluster_id), whole, current.get(row.cluster_id), models) for row in rows])
+    return ListOf(
+        data=[show(row, own.get(row.cluster_id), whole, current.get(row.cluster_id), models, proved) for row in rows]
+    )
 
 
 @router.get("/clusters/{cluster_id}")
 def get_cluster(cluster_id: str, state: InState, caller: Viewer) -> ClusterDetails:
-    """One task: its skeleton, examples, candidates, and all its promotions."""
+    """One task: its skeleton, examples, candidates, certificates, and all its promotions and moves between stages."""
     with state.database.read() as session:
         row = clusters.get_cluster(session, state.cipher, cluster_id)
         sums = totals(session)
         past = promotions.history(session, cluster_id)
+        steps = moves.list_moves(session, cluster_id)
         models = registry.list_models(session)
         current = in_force(session).get(cluster_id)
+        proved = certificates.list_certificates(session, cluster_id)
+        missing = _missing_proof(session, state, cluster_id, current, proved)
     own = next((total for total in sums if total.key == cluster_id), None)
-    shown = show(row, own, Whole.of(sums), current, models)
+    shown = show(row, own, Whole.of(sums), current, models, proved)
     return ClusterDetails(
         **dict(shown),
         skeleton=row.skeleton,
         examples=row.examples,
         promotions=[PastPromotion.model_validate(promotion) for promotion in past],
-        certificate=None,
-        missing_proof=MissingProof(**missing_proof(state.settings)),
+        moves=[StageMove.model_validate(step) for step in steps],
+        certificates=[found for found in map(_certificate, proved) if found],
+        missing_proof=missing,
     )
+
+
+def _missing_proof(
+    session: ReadSession, state: State, cluster_id: str, current: Promotion | None, proved: Sequence[CertificateRow]
+) -> MissingProof:
+    """What the SLM lacks whose certificate is shown; of no SLM where there is neither promotion nor certificate."""
+    model = current.model if current else proved[0].model if proved else None
+    known = registry.get_model(session, model) if model else None
+    slm, adapter = (current.slm, current.adapter) if current else whereabouts(state.settings, known)
+    subject = subject_today(session, state.cipher, cluster_id, model or "", slm, adapter)
+    missing = proof_of(session, state.settings, subject).missing
+    required = {"risk": state.settings.risk, "confidence": state.settings.confidence}
+    return MissingProof(model=model, missing=list(missing), figures=missing, required=required)
+
+
+def _certificate(row: CertificateRow) -> CertificateShown | None:
+    """None where it can't be read: such a one proves nothing."""
+    try:
+        certificate = Certificate.from_json(row.content)
+    except CertificateInvalid:
+        return None
+    figures = certificate.to_json() | {"passes": certificate.passes}
+    return CertificateShown(id=row.certificate_id, model=row.model, **figures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +118,22 @@ class Whole:
 
 
 def show(
-    row: StoredCluster, own: Totals | None, whole: Whole, current: Promotion | None, models: Sequence[ModelRow]
+    row: StoredCluster,
+    own: Totals | None,
+    whole: Whole,
+    current: Promotion | None,
+    models: Sequence[ModelRow],
+    proved: Sequence[CertificateRow],
 ) -> Cluster:
     """A cluster as the API gives it.
 
     Args:
         own: the cluster's sums; None when none of its calls is in the log.
         current: its promotion in force.
+        proved: certificates, newest first, of other clusters too.
     """
+    its = (each for each in proved if each.cluster_id == row.cluster_id)
+    newest = next((each for each in its if current is None or each.model == current.model), None)
     tokens = own.input_tokens + own.output_tokens if own else 0
     cost_usd = own.cost_usd if own else 0.0
     calls = own.calls if own else 0
@@ -106,6 +150,7 @@ def show(
         ),
         stage=current.stage if current else None,
         promotion=PromotionShown.model_validate(current, from_attributes=True) if current else None,
+        certificate=_certificate(newest) if newest else None,
         candidates=[ModelEntry.model_validate(model, from_attributes=True) for model in models],
     )
 

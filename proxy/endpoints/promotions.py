@@ -20,13 +20,14 @@ router = APIRouter()
 def promote(cluster_id: str, wish: PromotionWish, state: InState, caller: Operator) -> PromotionShown:
     """Promote an SLM for a task; in force on all workers within 5 s, on this one at once.
 
-    404: no such cluster or SLM server. 409: no certificate and no `force`, or the SLM server can't be reached.
+    404: no such cluster or SLM server. 409: no valid certificate and no `force` (the message names each missing
+    figure), or the SLM server can't be reached.
     422: the SLM server does not have the model; the message says what it has.
     """
     if wish.force and caller.role < Role.ADMIN:
         raise Forbidden("force needs the role admin")
     asked = Wish(**(wish.model_dump() | {"stage": Stage(wish.stage)}))
-    made = promote_cluster(state.database, state.settings, cluster_id, asked, caller.name)
+    made = promote_cluster(state.database, state.cipher, state.settings, cluster_id, asked, caller.name)
     state.serving.refresh()
     return PromotionShown.model_validate(made, from_attributes=True)
 

@@ -7,7 +7,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from router.promotion import Stage
+from router.promotion import Cause, Stage
 
 Item = TypeVar("Item")
 
@@ -36,6 +36,9 @@ class ModelEntry(BaseModel):
     adapter: str | None = Field(None, description="LoRA adapter's path, as the SLM server sees it")
     base: str | None = Field(None, description="model that the adapter sits on")
     max_context_tokens: int | None = Field(None, gt=0, description="prompt and answer together")
+    weights: str | None = Field(
+        None, min_length=1, description="hash of its files; a certificate ends when other weights come under its name"
+    )
 
 
 class PromotionShown(BaseModel):
@@ -49,6 +52,7 @@ class PromotionShown(BaseModel):
     adapter: str | None
     max_context_tokens: int | None
     version: int
+    min_confidence: float | None = Field(description="mean token probability that its certificate asks of an answer")
 
 
 class PastPromotion(BaseModel):
@@ -67,6 +71,45 @@ class PastPromotion(BaseModel):
     created_at: datetime
     ended_at: datetime | None
     ended_by: str | None
+    certificate_id: int | None = Field(description="what it was granted on")
+    min_confidence: float | None
+
+
+class StageMove(BaseModel):
+    """A step in an SLM's life on a task."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    model: str
+    from_stage: Stage
+    to_stage: Stage
+    at: datetime
+    actor: str
+    cause: Cause
+    reason: str | None
+    figures: dict[str, Any] = Field(description="what was known when it was made")
+
+
+class CertificateShown(BaseModel):
+    """What was proved of an SLM on a task; beside these figures all others of the certificate."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: int
+    model: str
+    comparator: str = Field(description="what counts as agreement")
+    n: int = Field(description="calls compared that would be served, one of each conversation")
+    failures: int
+    disagreement_bound: float = Field(description="upper confidence bound on disagreement among served calls")
+    alpha: float = Field(description="the risk")
+    delta: float = Field(description="1 − the confidence")
+    threshold: float | None = Field(description="mean token probability under which an answer isn't served")
+    coverage: float = Field(description="share of the calls that would be served")
+    data_hash: str
+    issued_at: datetime
+    expires_at: datetime
+    passes: bool = Field(description="it proves its own risk; `missing_proof` says whether it holds today")
+    method: str
 
 
 class Shares(BaseModel):
@@ -90,15 +133,19 @@ class Cluster(BaseModel):
     share: Shares
     stage: Stage | None = Field(description="None: the LLM answers")
     promotion: PromotionShown | None
+    certificate: CertificateShown | None = Field(
+        description="the newest of the promoted SLM, else of any; passing or not"
+    )
     candidates: list[ModelEntry] = Field(description="registered SLMs that it could be promoted to")
 
 
 class MissingProof(BaseModel):
-    """What a promotion without `force` lacks."""
+    """What a promotion without `force` lacks today."""
 
-    certificate: None
-    missing: list[str] = Field(description="figures that a certificate would hold")
-    required: dict[str, float] = Field(description="`risk` and `confidence` that it would have to reach")
+    model: str | None = Field(description="the SLM that it speaks of: the certificate's")
+    missing: list[str] = Field(description="figures that fall short; empty when nothing does")
+    figures: dict[str, str] = Field(description="each with what it is, and what it would have to be")
+    required: dict[str, float] = Field(description="`risk` and `confidence` that a certificate has to reach")
 
 
 class ClusterDetails(Cluster):
@@ -107,7 +154,8 @@ class ClusterDetails(Cluster):
     skeleton: str
     examples: list[Any]
     promotions: list[PastPromotion] = Field(description="newest first")
-    certificate: None
+    moves: list[StageMove] = Field(description="every step of every SLM between stages, newest first")
+    certificates: list[CertificateShown] = Field(description="all, newest first")
     missing_proof: MissingProof
 
 

@@ -245,6 +245,18 @@ def count_calls(session: ReadSession) -> int:
     return session.scalar(select(func.count()).select_from(Call)) or 0
 
 
+def reported_models(session: ReadSession, cluster_id: str, newest: int = 100) -> list[str]:
+    """What the LLM called itself in its newest answers on a cluster: distinct names, sorted."""
+    named = (
+        select(Call.model_reported)
+        .where(Call.cluster_id == cluster_id, Call.served_by == "llm", Call.model_reported.is_not(None))
+        .order_by(Call.arrived_at.desc())
+        .limit(newest)
+        .subquery()
+    )
+    return sorted(name for name in session.scalars(select(named.c.model_reported).distinct()) if name)
+
+
 _PRICED = ("chat", "responses", "completions", "embeddings")
 
 

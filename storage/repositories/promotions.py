@@ -17,6 +17,12 @@ def current_promotions(session: ReadSession) -> list[PromotionRow]:
     return list(session.scalars(select(PromotionRow).where(PromotionRow.ended_at.is_(None))))
 
 
+def current_promotion(session: ReadSession, cluster_id: str) -> PromotionRow | None:
+    """A cluster's promotion in force, or None."""
+    query = select(PromotionRow).where(PromotionRow.cluster_id == cluster_id, PromotionRow.ended_at.is_(None))
+    return session.scalar(query)
+
+
 def history(session: ReadSession, cluster_id: str) -> list[PromotionRow]:
     """All promotions of a cluster, newest first."""
     query = select(PromotionRow).where(PromotionRow.cluster_id == cluster_id)

@@ -44,10 +44,10 @@ class Installation:
             activate_snapshot(session, Cipher.open(self.root), name, 0, [])
         return name
 
-    def promote(self, cluster_id: str) -> None:
+    def promote(self, cluster_id: str, min_confidence: float | None = None) -> None:
         row = PromotionRow(
             cluster_id=cluster_id, model="m", stage="live", share=1.0, slm="slm", forced=True, actor="a",
-            created_at=datetime.now(UTC),
+            created_at=datetime.now(UTC), min_confidence=min_confidence,
         )  # fmt: skip
         with self.database.write() as session:
             promotions.promote(session, row)
@@ -83,6 +83,16 @@ def test_a_snapshot_and_its_promotions_come_into_force_together(
     assert serving.snapshot.snapshot_id == name
     assert set(serving.router.promotions) == {"c-1"}
     assert serving.router is not before
+
+
+@pytest.mark.parametrize("certified", [0.8, 0.0, None])
+def test_the_confidence_that_a_certificate_asks_for_outlives_the_database(
+    installation: Installation, certified: float | None
+) -> None:
+    installation.promote("c-1", certified)
+    installation.serving().refresh()
+    installation.lose_the_database()
+    assert installation.serving().promotions["c-1"].min_confidence == certified
 
 
 def test_a_router_is_exchanged_only_when_something_changed(

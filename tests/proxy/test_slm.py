@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -57,10 +58,12 @@ class Slm:
         self.missing: list[Promotion] = []
         self._client = SlmClient(session, settings, self.metrics, self.missing.append)
 
-    async def chat(self, contract: OutputContract = JSON, seconds: float = 30.0, **fields: Any) -> Served | Declined:
+    async def chat(
+        self, contract: OutputContract = JSON, seconds: float = 30.0, promotion: Promotion = PROMOTION, **fields: Any
+    ) -> Served | Declined:
         """One chat call."""
         body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Where is my money?"}], **fields}
-        return await self._attempt(Endpoint.CHAT, body, contract, seconds)
+        return await self._attempt(Endpoint.CHAT, body, contract, seconds, promotion)
 
     async def responses(self, contract: OutputContract = JSON, **fields: Any) -> Served | Declined:
         """One call of the Responses API."""
@@ -68,10 +71,15 @@ class Slm:
         return await self._attempt(Endpoint.RESPONSES, body, contract, 30.0)
 
     async def _attempt(
-        self, endpoint: Endpoint, body: dict[str, Any], contract: OutputContract, seconds: float
+        self,
+        endpoint: Endpoint,
+        body: dict[str, Any],
+        contract: OutputContract,
+        seconds: float,
+        promotion: Promotion = PROMOTION,
     ) -> Served | Declined:
         features = read_chat(body) if endpoint is Endpoint.CHAT else read_responses(body)
-        decision = Decision(Reason.MATCHED, PROMOTION, contract, "c-1")
+        decision = Decision(Reason.MATCHED, promotion, contract, "c-1")
         deadline = asyncio.get_running_loop().time() + seconds
         return await self._client.attempt(endpoint, body, features, decision, deadline)
 
@@ -252,6 +260,39 @@ async def test_an_unsure_answer_is_not_served(slm: Slm, server: FakeVllm) -> Non
 async def test_without_log_probabilities_nobody_knows_whether_it_was_sure(slm: Slm, server: FakeVllm) -> None:
     server.answer = {"choices": [{"message": {"content": RIGHT}, "finish_reason": "stop", "logprobs": None}]}
     outcome = await slm.chat()
+    assert isinstance(outcome, Declined)
+    assert outcome.reason is Reason.LOW_CONFIDENCE
+
+
+@pytest.mark.parametrize(
+    ("certified", "operators", "probability", "reason"),
+    [
+        (0.8, 0.5, 0.79, Reason.LOW_CONFIDENCE),
+        (0.8, 0.5, 0.81, None),
+        (0.3, 0.5, 0.49, Reason.LOW_CONFIDENCE),
+        (0.3, 0.5, 0.51, None),
+        (0.8, 0.0, 0.79, Reason.LOW_CONFIDENCE),
+        (None, 0.0, 0.01, None),
+        (0.0, 0.0, 0.01, None),
+    ],
+)
+async def test_the_stricter_of_the_certificates_and_the_operators_confidence_rules(
+    server: FakeVllm, certified: float | None, operators: float, probability: float, reason: Reason | None
+) -> None:
+    settings = Settings(slm_url={"gpu": server.url}, slm_min_confidence=operators)
+    server.probability = probability
+    async with open_session(settings) as session:
+        outcome = await Slm(session, settings).chat(promotion=replace(PROMOTION, min_confidence=certified))
+    assert (outcome.reason if isinstance(outcome, Declined) else None) is reason
+
+
+async def test_a_certificate_speaks_only_of_answers_with_a_confidence(server: FakeVllm) -> None:
+    settings = Settings(slm_url={"gpu": server.url})
+    server.answer = {"choices": [{"message": {"content": RIGHT}, "finish_reason": "stop", "logprobs": None}]}
+    async with open_session(settings) as session:
+        slm = Slm(session, settings)
+        assert served(await slm.chat())
+        outcome = await slm.chat(promotion=replace(PROMOTION, min_confidence=0.0))
     assert isinstance(outcome, Declined)
     assert outcome.reason is Reason.LOW_CONFIDENCE
 

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from proxy.app import Front, create_app
+from proxy.proof import subject_today
 from proxy.settings import load_settings
 from storage.cipher import Cipher
 from storage.ids import format_call_id
@@ -19,6 +20,8 @@ from storage.models import PromotionRow
 from storage.records import CallFacts, CallRecord
 from storage.repositories import clusters, promotions
 from storage.repositories.calls import insert_calls
+from storage.repositories.certificates import add_certificate
+from tests.proxy.certificates import certificate_of
 from tests.storage.conftest import damage_block
 
 TOKEN = "test-token"
@@ -58,6 +61,14 @@ class Api:
         )  # fmt: skip
         with self.state.database.write() as session:
             clusters.activate_snapshot(session, self.state.cipher, "s", 3, [row])
+
+    def certify(self, model: str, **changes: Any) -> int:
+        """Keep a certificate on `c-1` that is valid today, but for `changes`; returns its number."""
+        with self.state.database.write() as session:
+            subject = subject_today(session, self.state.cipher, "c-1", model, "main", None)
+            certificate = certificate_of(subject, **changes)
+            row = add_certificate(session, "c-1", model, certificate.issued_at, certificate.to_json())
+            return row.certificate_id
 
 
 @pytest.fixture
@@ -141,6 +152,37 @@ async def test_live_without_a_certificate_names_the_missing_figures(api: Api) ->
     refused = await api.client.post("/admin/v1/clusters/c-1/promotions", json={"model": "m", "stage": "live"})
     for figure in ("n", "failures", "disagreement_bound"):
         assert figure in refused.json()["error"]["message"]
+
+
+async def test_a_task_shows_what_was_proved_and_every_step(api: Api) -> None:
+    api.learn()
+    none = await api.get("/clusters/c-1")
+    assert (none["certificate"], none["certificates"], none["moves"]) == (None, [], [])
+    assert none["missing_proof"]["model"] is None
+    first = api.certify("m", disagreement_bound=0.0582, n=50)
+    details = await api.get("/clusters/c-1")
+    assert (details["certificate"]["id"], details["certificate"]["passes"]) == (first, False)
+    assert details["missing_proof"]["figures"]["disagreement_bound"] == "0.0582, must be at most 0.05"
+    second = api.certify("m")
+    [task] = (await api.get("/clusters"))["data"]
+    for name, value in {"id": second, "n": 70, "failures": 0, "passes": True, "coverage_low": 0.6}.items():
+        assert task["certificate"][name] == value
+    row = PromotionRow(
+        cluster_id="c-1", model="m", stage="live", share=1.0, slm="main", forced=False, actor="a",
+        created_at=datetime.now(UTC), certificate_id=second, min_confidence=0.8,
+    )  # fmt: skip
+    with api.state.database.write() as session:
+        promotions.promote(session, row)
+    api.certify("another")
+    details = await api.get("/clusters/c-1")
+    assert details["certificate"]["id"] == second, "the promoted model's"
+    assert [each["model"] for each in details["certificates"]] == ["another", "m", "m"]
+    assert (details["missing_proof"]["model"], details["missing_proof"]["missing"]) == ("m", [])
+    assert (details["promotion"]["min_confidence"], details["promotions"][0]["certificate_id"]) == (0.8, second)
+    await api.client.delete("/admin/v1/clusters/c-1/promotions/current")
+    [move] = (await api.get("/clusters/c-1"))["moves"]
+    assert (move["from_stage"], move["to_stage"], move["cause"]) == ("live", "retired", "asked")
+    assert move["actor"]
 
 
 async def test_a_task_shows_its_share_of_the_whole(api: Api) -> None:
