@@ -73,6 +73,9 @@ class Settings(BaseModel):
     encoder: str = Field(
         "sentence-transformers/all-MiniLM-L6-v2", description="sentence-transformers model, by name or path"
     )
+    model_catalogue: Path | None = Field(
+        None, description="TOML file of base models beside those that come along, in the form of their `catalogue.toml`"
+    )
     risk: float = Field(0.05, gt=0, lt=1, description="promised bound on served disagreement (α)")
     confidence: float = Field(0.95, gt=0, lt=1, description="confidence of that bound (1 − δ)")
     audit_share: float = Field(0.02, ge=0, le=1, description="share of SLM-served calls also sent to the LLM")

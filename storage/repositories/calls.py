@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -313,6 +314,24 @@ def totals(
         query = query.where(Call.arrived_at < until)
     found = [Totals(None if row[0] is None else str(row[0]), *map(_number, row[1:])) for row in session.execute(query)]
     return sorted(found, key=lambda total: (-total.calls, total.key or ""))
+
+
+def long_call_tokens(session: ReadSession, cluster_id: str, share: float = 0.99) -> int | None:
+    """How long a cluster's calls get, prompt and answer together.
+
+    Args:
+        share: of the calls are no longer, in (0, 1]; a few long ones are not worth a larger model.
+
+    Returns:
+        Tokens as the LLM counts them; None where no call's are known.
+    """
+    length = Call.input_tokens + Call.output_tokens
+    known = (Call.cluster_id == cluster_id, length.is_not(None))
+    count = session.scalar(select(func.count()).where(*known)) or 0
+    if not count:
+        return None
+    last = math.ceil(count * share) - 1
+    return session.scalar(select(length).where(*known).order_by(length).offset(last).limit(1))
 
 
 def _number(value: Any) -> Any:
