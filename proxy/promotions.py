@@ -288,7 +288,7 @@ def _grant(session: ReadSession, cipher: Cipher, settings: Settings, cluster_id:
     proof = proof_of(session, settings, subject)
     if needs_certificate(wish.stage) and proof.missing and not wish.force:
         raise Conflict(_unproved(wish.model, settings, proof))
-    return _Grant(share, _checked_server(settings, slm), adapter, proof)
+    return _Grant(share, checked_server(settings, slm), adapter, proof)
 
 
 def _unproved(model: str, settings: Settings, proof: Proof) -> str:
@@ -315,7 +315,12 @@ def _share(wish: Wish) -> float:
     return share
 
 
-def _checked_server(settings: Settings, slm: str | None) -> str:
+def checked_server(settings: Settings, slm: str | None) -> str:
+    """The SLM server that is meant.
+
+    Raises:
+        Conflict, BadRequest, NoSuchThing: there is none, several, or none of that name.
+    """
     if slm is None:
         if not settings.slm_url:
             raise Conflict("no SLM server is configured: set UNDERSTUDY_SLM_URL=name=http://host:port/v1")
