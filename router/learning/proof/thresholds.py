@@ -26,6 +26,8 @@ from router.learning.proof.standard import Standard
 _HEADROOM = 1.6
 #: A starting point for every so many calls, up to three: a third of δ is too dear for a small sample.
 _CALLS_PER_START = 300
+#: So much of the best chance is as good: coverage is worth more than the last percent of it.
+_NEARLY = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +112,14 @@ def likeliest_threshold(calibration: Evidence, standard: Standard, certification
     may be laid through the calibration calls themselves.
 
     Returns:
-        The laxest of those whose certificate is likeliest to pass.
+        The laxest of those whose certificate is nearly as likely to pass as the likeliest.
     """
     sample = calibration.one_per_conversation()
     known = sample.confidences[~np.isnan(sample.confidences)]
     grid = np.append(np.unique(known)[:0:-1], -np.inf)  # the least of them serves what -inf serves
     n, failures = sample.tally(grid)
     chances = _chances(n, failures, len(sample), standard, certification_calls)
-    best = len(grid) - 1 - int(chances[::-1].argmax())
+    best = int(np.flatnonzero(chances >= _NEARLY * chances.max())[-1])
     return _choice(grid, best, n, failures, chances, len(sample))
 
 
