@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -409,4 +410,4 @@ def test_promotions_at_once_are_one_after_the_other(on_postgresql: Database, set
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(change, stages))
     made = moves(on_postgresql)
-    assert all(before[2] == after[1] for before, after in zip(made, made[1:], strict=False))
+    assert all(before[2] == after[1] for before, after in pairwise(made))

@@ -128,7 +128,7 @@ def _chances(
 ) -> NDArray[np.float64]:
     """(T,) how likely the certification split certifies what served n of so many calibration calls, some in vain."""
     expected = np.rint(n / max(calls, 1) * certification_calls).astype(np.int64)
-    chances = bdtr(standard.allowed(expected), expected, (failures + 0.5) / (n + 1))
+    chances: NDArray[np.float64] = bdtr(standard.allowed(expected), expected, (failures + 0.5) / (n + 1))
     return np.nan_to_num(chances, nan=0.0)  # `bdtr` of -1 failures
 
 
