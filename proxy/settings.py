@@ -79,6 +79,9 @@ class Settings(BaseModel):
     risk: float = Field(0.05, gt=0, lt=1, description="promised bound on served disagreement (α)")
     confidence: float = Field(0.95, gt=0, lt=1, description="confidence of that bound (1 − δ)")
     audit_share: float = Field(0.02, ge=0, le=1, description="share of SLM-served calls also sent to the LLM")
+    autopilot: Literal["off", "propose", "on"] = Field(
+        "propose", description="steps that the evidence allows: never looked for, shown by the admin API, or taken"
+    )
     log_bodies: Literal["full", "redacted", "metadata", "off"] = Field(
         "full", description="how much of the calls is kept"
     )
