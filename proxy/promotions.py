@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from proxy.errors import BadRequest, Conflict, NoSuchThing
-from proxy.proof import Proof, proof_of, subject_today, whereabouts
+from proxy.proof import Proof, is_thin, proof_of, subject_today, whereabouts
 from proxy.settings import Settings
 from proxy.vllm import VllmServer
 from router.promotion import Cause, Promotion, Stage, needs_certificate, refusal
@@ -131,6 +131,7 @@ def promote_cluster(
                 created_at=datetime.now(UTC),
                 certificate_id=None if granted.proof.missing else granted.proof.certificate_id,
                 min_confidence=granted.proof.min_confidence,
+                audit_share=_audit_share(wish, granted.proof),
             ),
         )
         audit(
@@ -221,6 +222,19 @@ def return_to_shadow(
         return promotion_of(rows.promote(session, shadow))
 
 
+def void_proof(
+    session: WriteSession, cluster_id: str, model: str, actor: str, cause: Cause, figures: dict[str, Any]
+) -> None:
+    """Have nothing count that was proved so far of an SLM that is not in force.
+
+    Args:
+        cause: one that voids certificates. It is a move's: who was retired becomes a candidate by it, others retire.
+    """
+    step = _Step(session, cluster_id, model, actor)
+    wanted = Stage.CANDIDATE if step.stage is Stage.RETIRED else Stage.RETIRED
+    step.to(wanted, cause, "what was proved of it no longer counts", figures)
+
+
 def _current(session: WriteSession, cluster_id: str, version: int | None) -> PromotionRow | None:
     """The promotion in force, if any.
 
@@ -289,6 +303,12 @@ def _grant(session: ReadSession, cipher: Cipher, settings: Settings, cluster_id:
     if needs_certificate(wish.stage) and proof.missing and not wish.force:
         raise Conflict(_unproved(wish.model, settings, proof))
     return _Grant(share, checked_server(settings, slm), adapter, proof)
+
+
+def _audit_share(wish: Wish, proof: Proof) -> float | None:
+    """A thin certificate is audited in full at first, until `watch.py` has seen enough; else as the settings say."""
+    serves = needs_certificate(wish.stage) and proof.certificate is not None and not proof.missing
+    return 1.0 if serves and proof.certificate is not None and is_thin(proof.certificate) else None
 
 
 def _unproved(model: str, settings: Settings, proof: Proof) -> str:

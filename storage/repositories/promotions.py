@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from storage.database import ReadSession, WriteSession
 from storage.errors import NotFound
@@ -32,6 +32,12 @@ def history(session: ReadSession, cluster_id: str) -> list[PromotionRow]:
 def first_promoted_at(session: ReadSession) -> datetime | None:
     """When the first of all promotions was made; None when there was none."""
     return session.scalar(select(func.min(PromotionRow.created_at)))
+
+
+def set_audit_share(session: WriteSession, promotion_id: int, share: float | None) -> None:
+    """Have another share of a promotion's served calls audited; None: as the settings say."""
+    session.execute(update(PromotionRow).where(PromotionRow.promotion_id == promotion_id).values(audit_share=share))
+    bump_serving_version(session)
 
 
 def promote(session: WriteSession, row: PromotionRow) -> PromotionRow:
