@@ -32,6 +32,7 @@ class Wish:
         slm: server name; may be left out where there is one server only, or the model is registered.
         adapter: path as the SLM server sees it; may be left out for a registered model.
         force: go without a valid certificate; needs `reason`.
+        audit_share: of the served calls that the LLM answers too, in [0, 1]; None: `UNDERSTUDY_AUDIT_SHARE`.
     """
 
     model: str
@@ -41,6 +42,7 @@ class Wish:
     adapter: str | None = None
     force: bool = False
     reason: str | None = None
+    audit_share: float | None = None
 
 
 def promotion_of(row: PromotionRow) -> Promotion:
@@ -55,6 +57,7 @@ def promotion_of(row: PromotionRow) -> Promotion:
         max_context_tokens=row.max_context_tokens,
         version=row.promotion_id,
         min_confidence=row.min_confidence,
+        audit_share=row.audit_share,
     )
 
 
@@ -120,6 +123,7 @@ def promote_cluster(
                 created_at=datetime.now(UTC),
                 certificate_id=None if granted.proof.missing else granted.proof.certificate_id,
                 min_confidence=granted.proof.min_confidence,
+                audit_share=wish.audit_share,
             ),
         )
         audit(
