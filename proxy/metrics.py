@@ -166,6 +166,12 @@ class Metrics:
             "Logged calls that the database refuses or whose bytes are damaged; they are in the spool's quarantine.",
             registry=registry,
         )
+        self._copies = Counter(
+            "understudy_copies_total",
+            "Shadow and audit copies: those that were answered, and why the others were not, or not even made.",
+            ["kind", "outcome"],
+            registry=registry,
+        )
         self._slm_up = Gauge(
             "understudy_slm_up",
             "Whether the SLM server answers.",
@@ -251,6 +257,10 @@ class Metrics:
     def count_quarantined_calls(self, calls: int) -> None:
         """Logged calls were set aside instead of shipped."""
         self._quarantined.inc(calls)
+
+    def count_copy(self, kind: str, outcome: str) -> None:
+        """A copy ended, or was not made."""
+        self._copies.labels(kind, outcome).inc()
 
     def know_clusters(self, cluster_ids: Iterable[str]) -> None:
         """Give each of the active snapshot's clusters its series; a call of any other counts as `other`."""

@@ -33,6 +33,7 @@ class Wish:
         slm: server name; may be left out where there is one server only, or the model is registered.
         adapter: path as the SLM server sees it; may be left out for a registered model.
         force: go without a valid certificate; needs `reason`.
+        audit_share: of the served calls that the LLM answers too, in [0, 1]; None: `UNDERSTUDY_AUDIT_SHARE`.
     """
 
     model: str
@@ -42,6 +43,7 @@ class Wish:
     adapter: str | None = None
     force: bool = False
     reason: str | None = None
+    audit_share: float | None = None
 
 
 def promotion_of(row: PromotionRow) -> Promotion:
@@ -56,6 +58,7 @@ def promotion_of(row: PromotionRow) -> Promotion:
         max_context_tokens=row.max_context_tokens,
         version=row.promotion_id,
         min_confidence=row.min_confidence,
+        audit_share=row.audit_share,
     )
 
 
@@ -306,7 +309,9 @@ def _grant(session: ReadSession, cipher: Cipher, settings: Settings, cluster_id:
 
 
 def _audit_share(wish: Wish, proof: Proof) -> float | None:
-    """A thin certificate is audited in full at first, until `watch.py` has seen enough; else as the settings say."""
+    """What is wished; else a thin certificate is audited in full, until `watch.py` has seen enough of its SLM."""
+    if wish.audit_share is not None:
+        return wish.audit_share
     serves = needs_certificate(wish.stage) and proof.certificate is not None and not proof.missing
     return 1.0 if serves and proof.certificate is not None and is_thin(proof.certificate) else None
 

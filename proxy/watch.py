@@ -311,7 +311,7 @@ class Watch:
             self._to_shadow(promotion, Cause.UNPROVED, reason, {"missing": missing})
         elif failing:
             self._end(promotion, Cause.SLM_FAILING, "its SLM has failed most of its calls for minutes", failing)
-        elif promotion.audit_share is not None and certificate is not None and not is_thin(certificate, one.audit.n):
+        elif promotion.audit_share == 1 and certificate is not None and not is_thin(certificate, one.audit.n):
             with self._database.write() as session:
                 states.lock_serving(session)
                 set_audit_share(session, promotion.promotion_id, None)

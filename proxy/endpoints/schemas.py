@@ -53,6 +53,9 @@ class PromotionShown(BaseModel):
     max_context_tokens: int | None
     version: int
     min_confidence: float | None = Field(description="mean token probability that its certificate asks of an answer")
+    audit_share: float | None = Field(
+        None, description="of its served calls that the LLM answers too; null: UNDERSTUDY_AUDIT_SHARE"
+    )
 
 
 class PastPromotion(BaseModel):

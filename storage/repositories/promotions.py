@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 
 from storage.database import ReadSession, WriteSession
 from storage.errors import NotFound
@@ -34,12 +34,6 @@ def first_promoted_at(session: ReadSession) -> datetime | None:
     return session.scalar(select(func.min(PromotionRow.created_at)))
 
 
-def set_audit_share(session: WriteSession, promotion_id: int, share: float | None) -> None:
-    """Have another share of a promotion's served calls audited; None: as the settings say."""
-    session.execute(update(PromotionRow).where(PromotionRow.promotion_id == promotion_id).values(audit_share=share))
-    bump_serving_version(session)
-
-
 def promote(session: WriteSession, row: PromotionRow) -> PromotionRow:
     """Put a promotion in force in the place of the cluster's current one."""
     _end(session, row.cluster_id, row.actor)
@@ -48,6 +42,19 @@ def promote(session: WriteSession, row: PromotionRow) -> PromotionRow:
     session.flush()
     bump_serving_version(session)
     return row
+
+
+def set_audit_share(session: WriteSession, promotion_id: int, share: float | None) -> None:
+    """Have another share of a promotion's served calls audited: all while it is young, fewer when it has proved itself.
+
+    Raises:
+        NotFound: it is not in force.
+    """
+    row = session.get(PromotionRow, promotion_id, with_for_update=True)
+    if row is None or row.ended_at is not None:
+        raise NotFound(f"promotion {promotion_id} is not in force")
+    row.audit_share = share
+    bump_serving_version(session)
 
 
 def demote(session: WriteSession, cluster_id: str, actor: str) -> PromotionRow:
