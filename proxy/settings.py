@@ -84,6 +84,13 @@ class Settings(BaseModel):
     risk: float = Field(0.05, gt=0, lt=1, description="promised bound on served disagreement (α)")
     confidence: float = Field(0.95, gt=0, lt=1, description="confidence of that bound (1 − δ)")
     audit_share: float = Field(0.02, ge=0, le=1, description="share of SLM-served calls also sent to the LLM")
+    shadow_share: float = Field(
+        1.0, ge=0, le=1, description="share of the calls that an SLM in shadow or a canary is to prove itself on"
+    )
+    copy_usd_per_day: Usd = Field(
+        5.0, description="known cost of shadow and audit copies in a day (UTC), over all workers"
+    )
+    copies_at_once: int = Field(4, ge=1, le=1024, description="shadow and audit copies in flight, for each worker")
     log_bodies: Literal["full", "redacted", "metadata", "off"] = Field(
         "full", description="how much of the calls is kept"
     )
@@ -105,6 +112,9 @@ class Settings(BaseModel):
     )
     slm_gpu_usd_per_hour: Usd = Field(
         0.0, description="what each SLM server's GPU costs, busy or idle; 0: left out of the cost"
+    )
+    training_usd_per_hour: Usd = Field(
+        0.0, description="what the machine costs while it trains; 0: left out of the cost"
     )
     drain_seconds: float = Field(30.0, ge=0, le=_DAY_SECONDS, description="time that running calls get at shutdown")
 
