@@ -8,6 +8,7 @@ import aiohttp
 
 from proxy.attempts import SlmTransport
 from proxy.auth import Gate
+from proxy.copies import Copies
 from proxy.metrics import Metrics
 from proxy.recorder import Recorder
 from proxy.serving import Serving
@@ -34,6 +35,7 @@ class State:
     session: aiohttp.ClientSession
     llm: Llm
     slm: SlmTransport
+    copies: Copies
     gate: Gate
 
     @property
