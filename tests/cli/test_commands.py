@@ -18,8 +18,8 @@ from tests.conftest import understudy
 from tests.storage.conftest import damage_block, make_record
 
 COMMANDS = [
-    "serve", "demo", "import", "report", "learn", "export", "models", "train", "runs", "learner", "promote", "demote", "replay", "purge",
-    "db upgrade",
+    "serve", "demo", "import", "report", "learn", "export", "models", "train", "runs", "learner",
+    "promote", "demote", "replay", "purge", "db upgrade",
 ]  # fmt: skip
 CALL = {
     "request": {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello"}]},
