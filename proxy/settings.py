@@ -64,6 +64,11 @@ class Settings(BaseModel):
     slm_url: dict[str, str] = Field(default_factory=dict, description="base URL(s) of vLLM servers: `name=url,…`")
     slm_api_key: Secret = Field(None, description="key for the SLM servers, where they want one")
     data_dir: Path = Field(Path("understudy-data"), description="spool, artifacts, embedded database, keys")
+    adapters_dir: Path = Field(
+        default_factory=lambda before: before["data_dir"] / "adapters",
+        description="fine-tuned models, as the SLM servers load them; they must see it under the same path. "
+        "Unset: `adapters` in the data directory",
+    )
     database_url: str | None = Field(
         None, description="SQLAlchemy URL of SQLite or PostgreSQL; unset: SQLite in the data directory"
     )
@@ -115,6 +120,9 @@ class Settings(BaseModel):
     training_usd_per_hour: Usd = Field(
         0.0, description="what the machine costs while it trains; 0: left out of the cost"
     )
+    learn_every_hours: float = Field(
+        24.0, ge=0, le=_CENTURY_DAYS, description="hours between two looks for new tasks, if the log grew; 0: never"
+    )
     drain_seconds: float = Field(30.0, ge=0, le=_DAY_SECONDS, description="time that running calls get at shutdown")
 
     @field_validator("slm_url", mode="before")
@@ -154,17 +162,17 @@ class Settings(BaseModel):
                 raise ValueError(f"server {name!r}: {error}") from error
         return checked
 
-    @field_validator("data_dir", mode="before")
+    @field_validator("data_dir", "adapters_dir", mode="before")
     @classmethod
-    def _refuse_empty_data_dir(cls, value: Any) -> Any:
+    def _refuse_empty_directory(cls, value: Any) -> Any:
         """An empty path would be the working directory, which would then be closed to other users."""
         if isinstance(value, str) and not value.strip():
             raise ValueError("must name a directory")
         return value
 
-    @field_validator("data_dir")
+    @field_validator("data_dir", "adapters_dir")
     @classmethod
-    def _check_data_dir(cls, value: Path) -> Path:
+    def _check_directory(cls, value: Path) -> Path:
         if _CONTROL.search(str(value)):
             raise ValueError("must not contain control characters")
         return value

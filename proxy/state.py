@@ -11,6 +11,7 @@ from proxy.auth import Gate
 from proxy.copies import Copies
 from proxy.metrics import Metrics
 from proxy.recorder import Recorder
+from proxy.runs import Runs
 from proxy.serving import Serving
 from proxy.settings import Settings
 from proxy.upstreams import Llm
@@ -37,6 +38,7 @@ class State:
     slm: SlmTransport
     copies: Copies
     gate: Gate
+    runs: Runs
 
     @property
     def llm_authorization(self) -> bytes | None:

@@ -72,6 +72,11 @@ def cluster_ids(session: ReadSession) -> set[str]:
     return set(session.scalars(select(ClusterRow.cluster_id)))
 
 
+def last_snapshot(session: ReadSession) -> SnapshotRow | None:
+    """The snapshot that was put in force last; None before anything was learned."""
+    return session.scalar(select(SnapshotRow).order_by(SnapshotRow.activated_at.desc()).limit(1))
+
+
 def list_clusters(session: ReadSession, cipher: Cipher) -> list[StoredCluster]:
     """The active snapshot's tasks, largest first.
 
