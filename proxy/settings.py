@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from proxy.base_url import checked_base_url
 from proxy.errors import SettingsInvalid
+from router.progress import Autopilot
 
 PREFIX = "UNDERSTUDY_"
 _DAY_SECONDS = 86_400.0
@@ -91,6 +92,9 @@ class Settings(BaseModel):
         5.0, description="known cost of shadow and audit copies in a day (UTC), over all workers"
     )
     copies_at_once: int = Field(4, ge=1, le=1024, description="shadow and audit copies in flight, for each worker")
+    autopilot: Autopilot = Field(
+        Autopilot.PROPOSE, description="`off`, `propose` or `on`: what happens to steps that the evidence allows"
+    )
     log_bodies: Literal["full", "redacted", "metadata", "off"] = Field(
         "full", description="how much of the calls is kept"
     )
@@ -115,6 +119,9 @@ class Settings(BaseModel):
     )
     training_usd_per_hour: Usd = Field(
         0.0, description="what the machine costs while it trains; 0: left out of the cost"
+    )
+    learn_every_hours: float = Field(
+        24.0, ge=0, le=_CENTURY_DAYS, description="hours between two looks for new tasks, if the log grew; 0: never"
     )
     drain_seconds: float = Field(30.0, ge=0, le=_DAY_SECONDS, description="time that running calls get at shutdown")
 
