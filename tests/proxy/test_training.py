@@ -13,6 +13,7 @@ import orjson
 import pytest
 
 from proxy.errors import BadRequest, Conflict, NoSuchThing, Unprocessable
+from proxy.evaluation import evaluate
 from proxy.settings import Settings
 from proxy.training import fine_tune, make_dataset, open_dataset, trained_on
 from proxy.vllm import VllmServer
@@ -58,23 +59,34 @@ def workshop(fake: FakeVllm, tmp_path: Path) -> Iterator[Workshop]:
         cluster_id="c-1", snapshot_id="s", label="triage", contract={"kind": "label", "labels": ["yes", "no"]},
         skeleton="", calls=CALLS, conversations=CALLS, examples=[],
     )  # fmt: skip
-    draw = random.Random(1)
     with workshop.database.write() as session:
         activate_snapshot(session, workshop.cipher, "s", CALLS, [row])
-        for number in range(CALLS):
+    log_calls(workshop, CALLS)
+    yield workshop
+    workshop.database.close()
+
+
+def log_calls(workshop: Workshop, count: int, seed: int = 1) -> None:
+    """A second apart; each seed's a day after the one before."""
+    draw = random.Random(seed)
+    with workshop.database.write() as session:
+        for number in range(count):
             asked = f"{draw.randrange(10**6)} of {draw.randrange(10**6)}"
             request = {"model": "m", "messages": [{"role": "user", "content": asked}]}
-            answer = {"choices": [{"message": {"content": draw.choice(["yes", "no"])}, "finish_reason": "stop"}]}
+            answer = {"choices": [{"message": {"content": answer_to(asked)}, "finish_reason": "stop"}]}
             record = make_record(
                 json.dumps(request).encode(),
                 json.dumps(answer).encode(),
                 call_id=new_call_id(),
-                arrived_at_ns=10**18 + number * 10**9,
+                arrived_at_ns=10**18 + seed * 86_400 * 10**9 + number * 10**9,
                 cluster_id="c-1",
             )
             insert_calls(session, workshop.cipher, [(record, CallFacts())])
-    yield workshop
-    workshop.database.close()
+
+
+def answer_to(asked: str) -> str:
+    """What the LLM says."""
+    return "yes" if int(asked.split()[0]) % 2 else "no"
 
 
 def test_a_dataset_is_kept_encrypted_and_is_what_it_was(workshop: Workshop) -> None:
@@ -113,6 +125,14 @@ def test_a_trained_adapter_is_registered_and_served(workshop: Workshop, base: Pa
     dataset = trained_on(workshop, name)
     assert dataset is not None
     assert dataset.digest == open_dataset(workshop, dataset_id).digest
+
+
+def test_a_model_is_proved_on_the_calls_that_its_dataset_kept(workshop: Workshop, fake: FakeVllm) -> None:
+    name = fine_tune(workshop, make_dataset(workshop, "c-1"), recipe=RECIPE)
+    log_calls(workshop, CALLS, seed=2)
+    fake.answerer = lambda request: (answer_to(request["messages"][-1]["content"]), 0.99)
+    _, certificate = evaluate(workshop, "c-1", name)
+    assert (certificate.n, certificate.failures) == (15, 0), "a new split would hold out 30"
 
 
 def test_what_was_not_trained_here_has_no_dataset(workshop: Workshop) -> None:
