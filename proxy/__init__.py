@@ -23,6 +23,8 @@ Learning is background work, beside all this:
     runs.py           runs as those see them who ask for them: durable, in a queue
     learner.py        the process that does them, one at a time, and goes on with them after it was killed
     stages.py         what a run of each kind consists of: `learning.py`, `training.py`, `evaluation.py`
+    curation.py       a task's calls into samples
+    training.py       samples into a registered SLM; `adapters.py` tells whether one fits a base
     stage_process.py  one stage in a process of its own
     schedule.py       when runs begin by themselves
     lineage.py        what became of the tasks when the log was learned again
