@@ -16,7 +16,8 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from proxy.auth import Gate, admin_token
-from proxy.endpoints import admin, health, page
+from proxy.console.entry import open_console
+from proxy.endpoints import admin, health
 from proxy.endpoints.errors import shape_errors
 from proxy.errors import error_body
 from proxy.headers import find
@@ -54,8 +55,8 @@ def create_app(settings: Settings) -> ASGIApp:
         lifespan=lambda app: _lifespan(app, settings, cipher, gate),
     )
     app.include_router(health.router)
-    app.include_router(page.router)
     app.include_router(admin.router)
+    open_console(app)
     shape_errors(app)
     return Front(app)
 
