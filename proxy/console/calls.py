@@ -90,7 +90,10 @@ def show_one(request: Request, state: InState, session: SignedIn, call_id: str) 
         sizes=(_size(stored.request_body), _size(stored.response_body)),
         unserved=_unserved(stored),
         spans=timing(
-            row.duration_ms, [(each["upstream"], each["duration_ms"]) for each in row.attempts], row.first_token_ms
+            row.duration_ms,
+            [(each["upstream"], each["duration_ms"]) for each in row.attempts],
+            row.upstream,
+            row.first_token_ms,
         ),
     )
 

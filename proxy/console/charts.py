@@ -170,7 +170,6 @@ class Proofs:
 
     Attributes:
         alpha: where the risk is, in percent from the top.
-        line: the bounds from certificate to certificate, as an SVG path's points.
     """
 
     proved: list[Proved]
@@ -221,23 +220,24 @@ class Span:
     duration_ms: float
 
 
-def timing(duration_ms: float, attempts: Sequence[tuple[str, float]], first_token_ms: float | None) -> list[Span]:
-    """Where a call's time went: one span an attempt, the last one cut where its first byte came.
+def timing(
+    duration_ms: float, attempts: Sequence[tuple[str, float]], upstream: str, first_token_ms: float | None
+) -> list[Span]:
+    """Where a call's time went: attempts that came to nothing, then who served it, cut where its first byte came.
 
     Args:
         duration_ms: from the request's first byte to the answer's last.
-        attempts: (upstream, milliseconds), in order. What is left over is the proxy's own, in front of them.
+        attempts: (upstream, milliseconds) of those that came to nothing, in order.
+        upstream: who served it; its time is what is left, the proxy's own fraction of a millisecond included.
         first_token_ms: since the request's first byte.
     """
-    whole = max(duration_ms, sum(ms for _, ms in attempts), 0.001)
-    at = whole - sum(ms for _, ms in attempts)
-    spans = [Span("proxy", "own", 0.0, at, at)] if attempts and at > 0 else []
-    for number, (upstream, ms) in enumerate(attempts):
-        first = first_token_ms if number == len(attempts) - 1 else None
-        if first is not None and at < first < at + ms:
-            spans.append(Span(f"{upstream} until its first byte", "wait", at, first - at, first - at))
-            spans.append(Span(f"{upstream} until its last byte", "read", first, at + ms - first, at + ms - first))
-        else:
-            spans.append(Span(upstream, "wait", at, ms, ms))
+    spans, at = [], 0.0
+    for name, ms in attempts:
+        spans.append(Span(f"{name}, not served", "lost", at, ms, ms))
         at += ms
-    return [Span(s.name, s.kind, 100 * s.x / whole, 100 * s.width / whole, s.duration_ms) for s in spans]
+    end = max(duration_ms, at, 0.001)
+    first = end if first_token_ms is None else min(max(first_token_ms, at), end)
+    spans.append(Span(f"{upstream} until its first byte", "wait", at, first - at, first - at))
+    if end > first:
+        spans.append(Span(f"{upstream} until its last byte", "read", first, end - first, end - first))
+    return [Span(s.name, s.kind, 100 * s.x / end, 100 * s.width / end, s.duration_ms) for s in spans]

@@ -44,15 +44,8 @@ def enter(request: Request, fields: Form, state: InState) -> Response:
         return render(request, "login", status=401, wanted=wanted, wrong=said, lost=False)
     response = RedirectResponse(f"/login?sent=1&next={quote(wanted, safe='')}", 303)
     cookie = sessions_of(request).begin(Caller("admin", Role.ADMIN))
-    response.set_cookie(
-        SESSION_COOKIE,
-        cookie,
-        LIFETIME_SECONDS,
-        path="/",
-        httponly=True,
-        samesite="strict",
-        secure=not _is_loopback(request),
-    )
+    secure = not _is_loopback(request)
+    response.set_cookie(SESSION_COOKIE, cookie, LIFETIME_SECONDS, httponly=True, samesite="strict", secure=secure)
     return response
 
 

@@ -45,6 +45,14 @@ class Forecast:
     refused: str | None
     replaced: str | None
 
+    @property
+    def lacks(self) -> list[tuple[list[str], str]]:
+        """The missing figures, those together of which the same is said."""
+        said: dict[str, list[str]] = {}
+        for name, what in self.missing.items():
+            said.setdefault(what, []).append(name)
+        return [(names, what) for what, names in said.items()]
+
 
 @router.get("/tasks/{cluster_id}/promote")
 def ask_to_promote(

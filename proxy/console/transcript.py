@@ -6,6 +6,7 @@ Reads what OpenAI's chat, responses and completions have; whatever else there is
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -165,10 +166,8 @@ def _text_of(piece: object) -> str | None:
 
 def _call(name: object, arguments: object) -> Part:
     text = _text(arguments)
-    try:
+    with suppress(orjson.JSONDecodeError, orjson.JSONEncodeError):  # cut, or numbers that only text can hold
         text = orjson.dumps(orjson.loads(text), option=orjson.OPT_INDENT_2).decode()
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError):  # cut, or numbers that only text can hold
-        pass
     return _part("call", text, _name(name))
 
 

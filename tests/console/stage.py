@@ -21,7 +21,7 @@ from sqlalchemy import select, update
 from proxy.proof import subject_today
 from proxy.replay.client import replay
 from proxy.replay.recordings import Recording, read_recordings
-from proxy.replay.upstream import ReplayUpstream
+from proxy.replay.upstream import CHARS_PER_TOKEN, ReplayUpstream
 from storage.cipher import Cipher
 from storage.database import Database
 from storage.models import AuditRow, Call, PromotionRow, StageMoveRow
@@ -36,11 +36,16 @@ SLM_DAYS = 9
 CAST = [
     (0, "live", [(48, 1), (131, 2), (260, 3), (402, 5)]),
     (1, "live", [(93, 1), (188, 2)]),
-    (2, "canary", [(146, 2)]),
-    (3, "live", [(64, 0), (210, 3)]),
-    (5, "shadow", [(41, 1)]),
-    (6, "canary", [(124, 2)]),
-    (8, "shadow", []),
+    (2, "live", [(146, 2)]),
+    (3, "shadow", [(41, 1)]),
+    (4, "live", [(64, 0), (210, 3)]),
+    (5, "canary", [(124, 2)]),
+    (6, "shadow", []),
+    (7, "live", [(150, 1)]),
+    (8, "live", [(233, 4)]),
+    (9, "canary", [(97, 1)]),
+    (12, "live", [(180, 2)]),
+    (14, "live", [(133, 2)]),
 ]
 
 
@@ -57,7 +62,10 @@ class Understudies(FakeVllm):
             self.message = {name: value for name, value in found["choices"][0]["message"].items() if name != "role"}
         spread = int.from_bytes(_key(self.seen)[:2]) / 2**16
         self.probability = 0.62 if spread < 0.04 else 0.9 + spread / 10.2
-        return super()._completion(model) | {"usage": (found or {}).get("usage")}
+        chars = len(orjson.dumps(self.seen.get("messages"))), len(orjson.dumps(self.message))
+        prompt, answer = (count // CHARS_PER_TOKEN for count in chars)
+        usage = {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
+        return super()._completion(model) | {"usage": usage}
 
     async def _models(self, request: Any) -> Any:
         from aiohttp import web
