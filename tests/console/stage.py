@@ -125,7 +125,8 @@ def _cast(proxy: Proxy, data_dir: Path) -> None:
                 certificate = certificate_of(
                     subject_today(session, cipher, task["id"], model, "main", adapter),
                     n=n, failures=failures, calls=n, calls_failed=failures, conversations=round(n / 0.93),
-                    coverage=0.93,                    coverage_low=0.89, coverage_high=0.96, disagreement_bound=_clopper_pearson(n, failures),
+                    coverage=0.93, coverage_low=0.89, coverage_high=0.96,
+                    disagreement_bound=_clopper_pearson(n, failures),
                     evidence_from=issued - timedelta(days=4), evidence_until=issued, issued_at=issued,
                     expires_at=now + timedelta(days=80), method="Clopper-Pearson, one-sided", needed=n,
                 )  # fmt: skip
