@@ -58,7 +58,7 @@ class Shown:
         return self.ask().headers["x-understudy-served-by"]
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     """A proxy that has learned one task, and has an SLM that is proved on it."""
     llm = agents.TriageLLM()
@@ -96,9 +96,9 @@ def _certify(proxy: Proxy, cluster_id: str, model: str) -> None:
     database.close()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium without a window."""
+    """Chromium without a window. Ends with the module: Playwright's event loop would be in asynchronous tests' way."""
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("Chromium is not installed")
@@ -150,7 +150,7 @@ def log_in(page: Page) -> None:
     page.wait_for_url("**/")
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def axe() -> str:
     """axe-core's source, fetched once with npm and then kept."""
     script = _CACHE / "package" / "axe.min.js"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -94,19 +95,27 @@ def on_stage(directory: Path, file: Path, rounds: int = 3, **settings: str) -> I
         ) as proxy:
             requests = [each.request | {"model": "gpt-4o"} for each in recordings if each.endpoint == "chat"]
             asyncio.run(replay(requests, proxy.base_url))
-            wait_for(lambda: proxy.logged() >= len(requests), 300)
+            _wait(proxy, len(requests))
             learned = understudy("learn", data_dir=data_dir, encoder="", slm_url=f"main={slm.url}")
             assert learned.returncode == 0, learned.stderr
             wait_for(lambda: httpx.get(f"{proxy.root}/readyz").json()["snapshot"] is not None)
             _cast(proxy, data_dir)
             for _ in range(rounds - 1):
                 asyncio.run(replay(requests, proxy.base_url))
-            wait_for(lambda: proxy.logged() >= rounds * len(requests), 300)
+            _wait(proxy, rounds * len(requests))
             _spread(data_dir, rounds)
             yield proxy
     finally:
         llm.stop()
         slm.die()
+
+
+def _wait(proxy: Proxy, calls: int, minutes: int = 10) -> None:
+    """Until so many calls are in the database; asked rarely, as the shipper is the most polite of processes."""
+    deadline = time.monotonic() + 60 * minutes
+    while proxy.logged() < calls:
+        assert time.monotonic() < deadline
+        time.sleep(2)
 
 
 def _cast(proxy: Proxy, data_dir: Path) -> None:
@@ -177,7 +186,6 @@ def _spread(data_dir: Path, rounds: int) -> None:
 
 if __name__ == "__main__":
     import sys
-    import time
 
     with on_stage(Path(sys.argv[1]), Path(sys.argv[2]), encoder="", slm_gpu_usd_per_hour="0.02") as shown:
         sys.stdout.write(f"{shown.root}\n")

@@ -109,8 +109,8 @@ def press_to(page: Page, name: str) -> None:
     """Press Tab until the focus is on what is called so."""
     for _ in range(120):
         page.keyboard.press("Tab")
-        here = page.evaluate("document.activeElement.innerText || document.activeElement.labels?.[0]?.innerText || ''")
-        if here.strip().startswith(name):
+        here = page.locator(":focus")
+        if here.count() and here.inner_text().strip().startswith(name):
             return
     raise AssertionError(f"Tab never came to {name!r}")
 
