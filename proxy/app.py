@@ -17,6 +17,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from proxy.auth import Gate, admin_token
 from proxy.console.entry import open_console
+from proxy.copies import Copies
+from proxy.copy_budget import CopyBudget
 from proxy.endpoints import admin, health
 from proxy.endpoints.errors import shape_errors
 from proxy.errors import error_body
@@ -24,6 +26,7 @@ from proxy.headers import find
 from proxy.metrics import Metrics
 from proxy.recorder import Recorder
 from proxy.relay import Relay
+from proxy.runs import Runs
 from proxy.serving import Serving
 from proxy.settings import Settings
 from proxy.slm import SlmClient
@@ -69,6 +72,9 @@ async def _lifespan(app: FastAPI, settings: Settings, cipher: Cipher, gate: Gate
     artifacts = ArtifactStore(settings.artifacts_dir, cipher)
     serving = Serving(settings.data_dir / "serving.json", database, artifacts, metrics, settings.encoder)
     session = open_session(settings)
+    llm = Llm(settings)
+    slm = SlmClient(session, settings, metrics, Reloader(settings))
+    copies = Copies(settings, metrics, serving, slm, llm, gate, spool, CopyBudget(database, settings.copy_usd_per_day))
     state = State(
         settings=settings,
         metrics=metrics,
@@ -79,9 +85,11 @@ async def _lifespan(app: FastAPI, settings: Settings, cipher: Cipher, gate: Gate
         artifacts=artifacts,
         serving=serving,
         session=session,
-        llm=Llm(settings),
-        slm=SlmClient(session, settings, metrics, Reloader(settings)),
+        llm=llm,
+        slm=slm,
+        copies=copies,
         gate=gate,
+        runs=Runs(settings),
     )
     app.state.understudy = state
     await asyncio.to_thread(_first_look, state)
@@ -90,10 +98,12 @@ async def _lifespan(app: FastAPI, settings: Settings, cipher: Cipher, gate: Gate
         yield
     finally:
         serving.stop()
+        await copies.close()
         state.llm.close()
         await session.close()
         await asyncio.to_thread(spool.close)
         database.close()
+        state.runs.close()
 
 
 def _first_look(state: State) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from proxy.errors import BadRequest, Conflict, NoSuchThing
-from proxy.proof import Proof, proof_of, subject_today, whereabouts
+from proxy.proof import Proof, is_thin, proof_of, subject_today, whereabouts
 from proxy.settings import Settings
 from proxy.vllm import VllmServer
 from router.promotion import Cause, Promotion, Stage, needs_certificate, refusal
@@ -16,9 +16,11 @@ from storage.database import Database, ReadSession, WriteSession
 from storage.errors import NotFound
 from storage.models import PromotionRow, StageMoveRow
 from storage.repositories import promotions as rows
+from storage.repositories.certificates import list_certificates
 from storage.repositories.clusters import check_cluster
 from storage.repositories.moves import add_move, last_move
 from storage.repositories.registry import audit, get_model
+from storage.repositories.state import lock_serving
 
 PROMOTABLE = (Stage.SHADOW, Stage.CANARY, Stage.LIVE)
 
@@ -32,6 +34,7 @@ class Wish:
         slm: server name; may be left out where there is one server only, or the model is registered.
         adapter: path as the SLM server sees it; may be left out for a registered model.
         force: go without a valid certificate; needs `reason`.
+        audit_share: of the served calls that the LLM answers too, in [0, 1]; None: `UNDERSTUDY_AUDIT_SHARE`.
     """
 
     model: str
@@ -41,6 +44,7 @@ class Wish:
     adapter: str | None = None
     force: bool = False
     reason: str | None = None
+    audit_share: float | None = None
 
 
 def promotion_of(row: PromotionRow) -> Promotion:
@@ -55,6 +59,7 @@ def promotion_of(row: PromotionRow) -> Promotion:
         max_context_tokens=row.max_context_tokens,
         version=row.promotion_id,
         min_confidence=row.min_confidence,
+        audit_share=row.audit_share,
     )
 
 
@@ -74,11 +79,20 @@ class _Grant:
 
 
 def promote_cluster(
-    database: Database, cipher: Cipher, settings: Settings, cluster_id: str, wish: Wish, actor: str
+    database: Database,
+    cipher: Cipher,
+    settings: Settings,
+    cluster_id: str,
+    wish: Wish,
+    actor: str,
+    cause: Cause = Cause.ASKED,
 ) -> Promotion:
     """Put an SLM in force for a cluster, its adapter loaded and checked.
 
     A retired SLM becomes a candidate again by this; the one that was in force until now is retired.
+
+    Args:
+        cause: why, unless it is forced.
 
     Raises:
         NoSuchThing: no such cluster, or no such SLM server.
@@ -93,9 +107,10 @@ def promote_cluster(
         wish.model, granted.adapter
     )
     with database.write() as session:
+        lock_serving(session)
         there = replace(wish, slm=granted.slm, adapter=granted.adapter)
         granted = _grant(session, cipher, settings, cluster_id, there)  # again: loading an adapter takes a while
-        cause = Cause.FORCED if wish.force else Cause.ASKED
+        cause = Cause.FORCED if wish.force else cause
         step = _Step(session, cluster_id, wish.model, actor)
         before = rows.current_promotion(session, cluster_id)
         if before is not None and before.model != wish.model:
@@ -120,6 +135,7 @@ def promote_cluster(
                 created_at=datetime.now(UTC),
                 certificate_id=None if granted.proof.missing else granted.proof.certificate_id,
                 min_confidence=granted.proof.min_confidence,
+                audit_share=_audit_share(wish, granted.proof),
             ),
         )
         audit(
@@ -137,20 +153,23 @@ def demote_cluster(
     cause: Cause = Cause.ASKED,
     reason: str | None = None,
     figures: dict[str, Any] | None = None,
+    version: int | None = None,
 ) -> Promotion:
     """Give a cluster back to the LLM.
 
     Args:
-        cause: a broken bound or drift also voids what was proved of the SLM before.
+        cause: a broken bound, drift or another task under the same id also void what was proved of the SLM before.
         reason: in words.
         figures: what was known, by name.
+        version: of the promotion that is meant; whichever is in force when None.
 
     Raises:
-        NoSuchThing: it has no promotion, or there is no such cluster.
+        NoSuchThing: it has no promotion (of that version any more), or there is no such cluster.
         DatabaseDown: nothing was changed.
     """
     with database.write() as session:
-        current = rows.current_promotion(session, cluster_id)
+        lock_serving(session)
+        current = _current(session, cluster_id, version)
         if current is not None:
             _Step(session, cluster_id, current.model, actor).to(Stage.RETIRED, cause, reason, figures)
         try:
@@ -166,6 +185,103 @@ def demote_cluster(
             model=row.model, stage=row.stage, cause=cause.value, reason=reason,
         )  # fmt: skip
         return promotion_of(row)
+
+
+def return_to_shadow(
+    database: Database,
+    cluster_id: str,
+    actor: str,
+    cause: Cause,
+    reason: str,
+    figures: dict[str, Any],
+    version: int | None = None,
+) -> Promotion:
+    """Let the LLM answer a cluster's calls again, and the SLM go on in its shadow. Asks nothing of the SLM's server.
+
+    Args:
+        cause, reason, figures, version: as for `demote_cluster`.
+
+    Raises:
+        NoSuchThing: it has no promotion, or not of that version any more.
+        DatabaseDown: nothing was changed.
+    """
+    with database.write() as session:
+        lock_serving(session)
+        current = _current(session, cluster_id, version)
+        if current is None:
+            raise NoSuchThing(f"cluster {cluster_id} has no current promotion")
+        return _to_shadow(session, current, actor, cause, reason, figures)
+
+
+def void_certificates(session: WriteSession, cluster_id: str, actor: str, reason: str) -> list[str]:
+    """Let nothing count that was proved of any SLM on a cluster: it is another task now, under the same id.
+
+    One that serves on such a proof returns to the shadow. One that was forced goes without proof and loses none.
+
+    Args:
+        reason: what became of the task, in words.
+
+    Returns:
+        Names of the SLMs that have to be proved again.
+    """
+    current = rows.current_promotion(session, cluster_id)
+    proved = sorted({certificate.model for certificate in list_certificates(session, cluster_id)})
+    for model in proved:
+        if current is not None and current.model == model:
+            if current.certificate_id is not None and needs_certificate(Stage(current.stage)):
+                _to_shadow(session, current, actor, Cause.TASK_CHANGED, reason, {})
+            else:
+                _Step(session, cluster_id, model, actor).to(Stage(current.stage), Cause.TASK_CHANGED, reason)
+        else:
+            step = _Step(session, cluster_id, model, actor)
+            wanted = Stage.CANDIDATE if step.stage is Stage.RETIRED else Stage.RETIRED
+            step.to(wanted, Cause.TASK_CHANGED, reason)
+    return proved
+
+
+def _to_shadow(
+    session: WriteSession, current: PromotionRow, actor: str, cause: Cause, reason: str, figures: dict[str, Any]
+) -> Promotion:
+    _Step(session, current.cluster_id, current.model, actor).to(Stage.SHADOW, cause, reason, figures)
+    kept = ("cluster_id", "model", "slm", "adapter", "max_context_tokens", "forced")
+    shadow = PromotionRow(
+        **{name: getattr(current, name) for name in kept},
+        stage=Stage.SHADOW.value,
+        share=0.0,
+        reason=reason,
+        actor=actor,
+        created_at=datetime.now(UTC),
+    )
+    audit(
+        session, actor, "promotion.returned_to_shadow", current.cluster_id,
+        model=current.model, cause=cause.value, reason=reason,
+    )  # fmt: skip
+    return promotion_of(rows.promote(session, shadow))
+
+
+def void_proof(
+    session: WriteSession, cluster_id: str, model: str, actor: str, cause: Cause, figures: dict[str, Any]
+) -> None:
+    """Have nothing count that was proved so far of an SLM that is not in force.
+
+    Args:
+        cause: one that voids certificates. It is a move's: who was retired becomes a candidate by it, others retire.
+    """
+    step = _Step(session, cluster_id, model, actor)
+    wanted = Stage.CANDIDATE if step.stage is Stage.RETIRED else Stage.RETIRED
+    step.to(wanted, cause, "what was proved of it no longer counts", figures)
+
+
+def _current(session: WriteSession, cluster_id: str, version: int | None) -> PromotionRow | None:
+    """The promotion in force, if any.
+
+    Raises:
+        NoSuchThing: it is another than the one that is meant, or none.
+    """
+    current = rows.current_promotion(session, cluster_id)
+    if version is not None and (current is None or current.promotion_id != version):
+        raise NoSuchThing(f"promotion {version} of cluster {cluster_id} is no longer in force")
+    return current
 
 
 class _Step:
@@ -223,7 +339,15 @@ def _grant(session: ReadSession, cipher: Cipher, settings: Settings, cluster_id:
     proof = proof_of(session, settings, subject)
     if needs_certificate(wish.stage) and proof.missing and not wish.force:
         raise Conflict(_unproved(wish.model, settings, proof))
-    return _Grant(share, _checked_server(settings, slm), adapter, proof)
+    return _Grant(share, checked_server(settings, slm), adapter, proof)
+
+
+def _audit_share(wish: Wish, proof: Proof) -> float | None:
+    """What is wished; else a thin certificate is audited in full, until `watch.py` has seen enough of its SLM."""
+    if wish.audit_share is not None:
+        return wish.audit_share
+    serves = needs_certificate(wish.stage) and proof.certificate is not None and not proof.missing
+    return 1.0 if serves and proof.certificate is not None and is_thin(proof.certificate) else None
 
 
 def _unproved(model: str, settings: Settings, proof: Proof) -> str:
@@ -250,7 +374,12 @@ def _share(wish: Wish) -> float:
     return share
 
 
-def _checked_server(settings: Settings, slm: str | None) -> str:
+def checked_server(settings: Settings, slm: str | None) -> str:
+    """The SLM server that is meant.
+
+    Raises:
+        Conflict, BadRequest, NoSuchThing: there is none, several, or none of that name.
+    """
     if slm is None:
         if not settings.slm_url:
             raise Conflict("no SLM server is configured: set UNDERSTUDY_SLM_URL=name=http://host:port/v1")

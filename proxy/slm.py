@@ -243,7 +243,7 @@ def _verify(completion: dict[str, Any], contract: OutputContract, min_confidence
     if broken is not None:
         raise refuse(Reason.OUTPUT_INVALID, broken)
     if min_confidence is not None:
-        confidence = mean_probability(choice.get("logprobs"))
+        confidence = confidence_of(completion)
         if confidence is None or confidence < min_confidence:
             raise refuse(Reason.LOW_CONFIDENCE, f"mean token probability {confidence}")
 
@@ -257,6 +257,13 @@ def _answer(message: Mapping[str, Any]) -> Answer:
         function = function if isinstance(function, dict) else {}
         found.append(ToolCall("", str(function.get("name", "")), str(function.get("arguments", ""))))
     return Answer(content if isinstance(content, str) else "", tuple(found))
+
+
+def confidence_of(completion: Mapping[str, Any]) -> float | None:
+    """Mean token probability of a completion's answer; None where it has no log-probabilities."""
+    choices = completion.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    return mean_probability(choice.get("logprobs")) if isinstance(choice, Mapping) else None
 
 
 def mean_probability(logprobs: object) -> float | None:
@@ -285,7 +292,7 @@ def _served(
     else:
         data = orjson.dumps(clean)
     content_type = b"text/event-stream; charset=utf-8" if features.stream else b"application/json"
-    return Served(200, [], content_type, data, promotion.model, promotion.slm)
+    return Served(200, [], content_type, data, promotion.model, promotion.slm, confidence_of(completion))
 
 
 def _cleaned(completion: dict[str, Any], model: str, named: bool) -> dict[str, Any]:

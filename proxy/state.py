@@ -8,8 +8,10 @@ import aiohttp
 
 from proxy.attempts import SlmTransport
 from proxy.auth import Gate
+from proxy.copies import Copies
 from proxy.metrics import Metrics
 from proxy.recorder import Recorder
+from proxy.runs import Runs
 from proxy.serving import Serving
 from proxy.settings import Settings
 from proxy.upstreams import Llm
@@ -34,7 +36,9 @@ class State:
     session: aiohttp.ClientSession
     llm: Llm
     slm: SlmTransport
+    copies: Copies
     gate: Gate
+    runs: Runs
 
     @property
     def llm_authorization(self) -> bytes | None:

@@ -33,11 +33,15 @@ class Cause(StrEnum):
     """The traffic no longer looks like what was certified."""
     SLM_FAILING = "slm_failing"
     """It doesn't answer, or not properly."""
+    UNPROVED = "unproved"
+    """Its certificate expired, or speaks of a contract, skeleton, LLM or weights that are no longer in use."""
+    TASK_CHANGED = "task_changed"
+    """The task is no longer discovered, was split, or merged with another."""
 
     @property
     def voids_certificate(self) -> bool:
         """Whether what was proved before no longer counts."""
-        return self in (Cause.BOUND_BROKEN, Cause.DRIFT)
+        return self in (Cause.BOUND_BROKEN, Cause.DRIFT, Cause.TASK_CHANGED)
 
 
 # Forward may skip stages: a certificate proves as much as shadow and canary do, and it is the promotion that asks for
@@ -82,6 +86,7 @@ class Promotion:
         version: grows with every change of the cluster's promotion.
         min_confidence: mean token probability that its certificate asks of an answer; 0 serves any that has one, None
             (it goes without a certificate) those without one too.
+        audit_share: of its served calls that the LLM answers too; None: `UNDERSTUDY_AUDIT_SHARE`.
     """
 
     cluster_id: str
@@ -93,3 +98,4 @@ class Promotion:
     max_context_tokens: int | None = None
     version: int = 0
     min_confidence: float | None = None
+    audit_share: float | None = None
