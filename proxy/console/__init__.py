@@ -10,6 +10,7 @@ A request for a page walks through these rooms:
     task.py        one task: skeleton, examples, proof, the life of its SLMs
     promotion.py   promote and demote, with what will happen said before
     calls.py       the log, live; one call
+    runs.py        background work, and how far it is
     operations.py  models and the audit trail
     assets.py      style sheet, script and icon
 

@@ -21,6 +21,7 @@ from storage.database import ReadSession
 from storage.ids import format_call_id, parse_call_id
 from storage.repositories.calls import StoredCall, find_calls, get_call
 from storage.repositories.clusters import list_clusters
+from storage.repositories.copies import list_copies
 
 router = page_router()
 
@@ -75,6 +76,7 @@ def show_one(request: Request, state: InState, session: SignedIn, call_id: str) 
     """Request, answer, decision, time and money of one call."""
     with state.database.read() as rows:
         stored = get_call(rows, state.cipher, _call_id(call_id))
+        copies = list_copies(rows, state.cipher, call_id=stored.row.call_id)
         label = _labels(rows, state).get(stored.row.cluster_id or "")
     row = stored.row
     return render(
@@ -89,6 +91,7 @@ def show_one(request: Request, state: InState, session: SignedIn, call_id: str) 
         ),
         sizes=(_size(stored.request_body), _size(stored.response_body)),
         unserved=_unserved(stored),
+        copies=[(copy.row, read_response("chat", copy.answer, "application/json", "")) for copy in copies],
         spans=timing(
             row.duration_ms,
             [(each["upstream"], each["duration_ms"]) for each in row.attempts],

@@ -170,25 +170,30 @@ class Proofs:
 
     Attributes:
         alpha: where the risk is, in percent from the top.
+        since: the same of what was seen since the promotion.
     """
 
     proved: list[Proved]
     alpha: float
     ticks: list[Tick]
+    since: float | None
 
 
-def proofs(certificates: Sequence[Certificate], alpha: float, now: datetime) -> Proofs | None:
+def proofs(
+    certificates: Sequence[Certificate], alpha: float, now: datetime, since: float | None = None
+) -> Proofs | None:
     """How far certificates bound an SLM's disagreement, against the risk; None without any.
 
     Args:
         certificates: of one SLM, in any order.
         alpha: the risk of today.
         now: the picture's right end.
+        since: disagreement seen since the promotion, in [0, 1].
     """
     if not certificates:
         return None
     inside = sorted(certificates, key=lambda certificate: certificate.issued_at)
-    highest = max(alpha, *(min(certificate.disagreement_bound, 1.0) for certificate in inside))
+    highest = max(alpha, since or 0.0, *(min(certificate.disagreement_bound, 1.0) for certificate in inside))
     steps = _steps(0.0, highest * 1.08)
     top = steps[-1]
     begin = inside[0].issued_at
@@ -206,7 +211,8 @@ def proofs(certificates: Sequence[Certificate], alpha: float, now: datetime) -> 
         )
         for each in inside
     ]
-    return Proofs(proved, place(alpha), [Tick(place(step), step) for step in steps])
+    ticks = [Tick(place(step), step) for step in steps]
+    return Proofs(proved, place(alpha), ticks, None if since is None else place(since))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,16 @@ from proxy.console.session import Session
 
 _FILTERS = (
     figures.usd, figures.count, figures.short, figures.share, figures.milliseconds, figures.size, figures.moment,
-    figures.clock, figures.day, hostile.visible, hostile.clip, hostile.one_line,
+    figures.clock, figures.day, figures.age, hostile.visible, hostile.clip, hostile.one_line,
 )  # fmt: skip
-_PLACES = (("/", "Savings"), ("/tasks", "Tasks"), ("/calls", "Calls"), ("/models", "Models"), ("/audit", "Audit"))
+_PLACES = (
+    ("/", "Savings"),
+    ("/tasks", "Tasks"),
+    ("/calls", "Calls"),
+    ("/runs", "Runs"),
+    ("/models", "Models"),
+    ("/audit", "Audit"),
+)
 
 
 @cache

@@ -26,8 +26,10 @@ from router.segments import segments
 from storage.cipher import Undecipherable
 from storage.errors import NotFound
 from storage.ids import format_call_id, parse_call_id
+from storage.models import WatchRow
 from storage.repositories.calls import get_call
 from storage.repositories.certificates import list_certificates
+from storage.repositories.watches import get_watch
 
 router = page_router()
 
@@ -57,6 +59,8 @@ def show(request: Request, state: InState, session: SignedIn, cluster_id: str, d
     task = clusters.get_cluster(cluster_id, state, session.caller)
     sums = savings.get_savings(state, session.caller, "cluster", None, None).data
     model = task.promotion.model if task.promotion else task.certificate.model if task.certificate else None
+    watch = _watch(state, task)
+    seen = watch.failures / watch.conversations if watch else None
     return render(
         request,
         "task",
@@ -67,7 +71,8 @@ def show(request: Request, state: InState, session: SignedIn, cluster_id: str, d
         skeleton=[_slots(line) for line in task.skeleton.splitlines()],
         examples=_examples(state, task),
         model=model,
-        chart=proofs(_certificates(state, cluster_id, model), state.settings.risk, datetime.now(UTC)),
+        watch=watch,
+        chart=proofs(_certificates(state, cluster_id, model), state.settings.risk, datetime.now(UTC), seen),
         risk=state.settings.risk,
         confidence=state.settings.confidence,
         moves=task.moves[:MAX_MOVES],
@@ -134,6 +139,15 @@ def _payload(text: str, template: set[str]) -> str:
         elif own and kept and kept[-1] != "…":
             kept.append("…")
     return "\n".join(kept).removesuffix("\n…")
+
+
+def _watch(state: State, task: ClusterDetails) -> WatchRow | None:
+    """What copies of real calls have shown since the promotion; None before the first of them was judged."""
+    if task.promotion is None:
+        return None
+    with state.database.read() as session:
+        watch = get_watch(session, task.promotion.version)
+    return watch if watch and watch.conversations else None
 
 
 def _certificates(state: State, cluster_id: str, model: str | None) -> list[Certificate]:
