@@ -1,7 +1,7 @@
 """Text that came from strangers, on its way to a page.
 
-Templates escape markup. What is left are characters that make a text look like another one (controls that turn the
-direction of writing, invisible ones), and length.
+Templates escape markup and spell out characters that make a text look like another one (controls that turn the
+direction of writing, invisible ones). What is left is length.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def visible(text: str) -> str:
 def clip(text: object, chars: int = 200) -> str:
     """The text's beginning, fit for a page, and an ellipsis where there is more."""
     whole = str(text)
-    return visible(whole[:chars]) + ("…" if len(whole) > chars else "")
+    return whole[:chars] + ("…" if len(whole) > chars else "")
 
 
 def one_line(text: object, chars: int = 120) -> str:

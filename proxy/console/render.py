@@ -1,4 +1,4 @@
-"""Templates: every value in them is escaped, and a name that isn't there is an error."""
+"""Templates: every value in them is made visible and escaped, and a name that isn't there is an error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from proxy.console.session import Session
 
 _FILTERS = (
     figures.usd, figures.count, figures.short, figures.share, figures.milliseconds, figures.size, figures.moment,
-    figures.clock, figures.day, figures.age, hostile.visible, hostile.clip, hostile.one_line,
+    figures.clock, figures.day, figures.age, hostile.clip, hostile.one_line,
 )  # fmt: skip
 _PLACES = (
     ("/", "Savings"),
@@ -32,6 +32,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("proxy.console"),
         autoescape=True,
+        finalize=_shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -39,6 +40,11 @@ def _environment() -> Environment:
     environment.filters |= {filter_.__name__: filter_ for filter_ in _FILTERS}
     environment.globals |= {"asset": address, "places": _PLACES}
     return environment
+
+
+def _shown(value: object) -> object:
+    """Every value on its way into a page, before it is escaped."""
+    return hostile.visible(value) if type(value) is str else value
 
 
 def render(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:

@@ -13,7 +13,6 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from proxy.console.charts import proofs
-from proxy.console.hostile import visible
 from proxy.console.page import SignedIn, page_router
 from proxy.console.render import render
 from proxy.console.transcript import read_request, read_response, said
@@ -82,7 +81,7 @@ def show(request: Request, state: InState, session: SignedIn, cluster_id: str, d
 
 def _slots(line: str) -> list[tuple[str, bool]]:
     """A template's line in pieces, each with whether it is a masked number or id, and not Markdown's heading."""
-    pieces = _MASK.split(visible(line))
+    pieces = _MASK.split(line)
     return [(piece, number % 2 == 1) for number, piece in enumerate(pieces) if piece]
 
 

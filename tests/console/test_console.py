@@ -36,6 +36,7 @@ def pages(shown: Shown) -> dict[str, str]:
         "calls": "/calls?live=0",
         "no calls": "/calls?agent=nobody",
         "call": f"/calls/{call['call_id']}",
+        "runs": "/runs",
         "models": "/models",
         "audit": "/audit",
         "an error": "/tasks/c-none",

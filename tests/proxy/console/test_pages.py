@@ -16,7 +16,7 @@ from proxy.headers import SESSION_COOKIE
 from storage.records import Attempt
 from tests.proxy.console.conftest import HOST, TOKEN, Console
 
-PAGES = ["/", "/tasks", "/tasks/c-1", "/tasks/c-1/promote?model=m&stage=live", "/calls", "/models", "/audit"]
+PAGES = ["/", "/tasks", "/tasks/c-1", "/tasks/c-1/promote?model=m&stage=live", "/calls", "/runs", "/models", "/audit"]
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7 * 7 }}\u202egnirts"
 
 
@@ -204,9 +204,8 @@ async def test_markup_in_prompts_stays_text(console: Console) -> None:
     )  # fmt: skip
     contract = {"kind": "json", "labels": [HOSTILE], "schema": {HOSTILE: HOSTILE}, "tools": {HOSTILE: {}}}
     console.learn(label=HOSTILE, skeleton=HOSTILE, contract=contract, examples=[call_id])
-    model = HOSTILE.replace("\u202e", "")  # who names models is no stranger
-    console.register(model)
-    console.certify(model, comparator=HOSTILE)
+    console.register(HOSTILE)
+    console.certify(HOSTILE, comparator=HOSTILE)
     console.log_in()
     pages = [*PAGES, f"/calls/{call_id}"]
     for path in pages:
