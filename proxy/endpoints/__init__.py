@@ -1,7 +1,6 @@
-"""HTTP that is not a call: health, metrics, the admin API, the start page.
+"""HTTP that is neither a call nor a page: health, metrics, the admin API.
 
     health.py                 /healthz, /readyz, /metrics; no token needed
-    page.py                   the start page
     admin.py                  the admin API: one module per noun (clusters, promotions, models, runs, calls, savings,
                               audit)
     access.py                 how an endpoint gets at the worker's state and its caller
