@@ -13,6 +13,8 @@ Header = tuple[bytes, bytes]
 Headers = list[Header]
 
 OWN_PREFIX = b"x-understudy-"
+#: How the proxy's own keys begin.
+KEY_PREFIX = b"us-key-"
 HOP_BY_HOP = frozenset({
     b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
     b"trailer", b"trailers", b"transfer-encoding", b"upgrade",
@@ -34,7 +36,9 @@ def for_upstream(headers: Headers, authorization: bytes | None, secret: bytes) -
         name, value = header
         if name in dropped or name.startswith(OWN_PREFIX) or (value.endswith(secret) and value.split()[-1] == secret):
             continue
-        if name == b"authorization" and (authorization is not None or _logs_in_with(secret, value)):
+        if name == b"authorization" and (
+            authorization is not None or KEY_PREFIX in value or _logs_in_with(secret, value)
+        ):
             continue
         passed.append(header)
     if authorization is not None:

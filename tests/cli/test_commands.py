@@ -19,7 +19,8 @@ from tests.storage.conftest import damage_block, make_record
 
 COMMANDS = [
     "serve", "demo", "import", "report", "learn", "export", "models", "train", "runs", "learner",
-    "promote", "demote", "replay", "purge", "db upgrade",
+    "promote", "demote", "replay", "purge", "db upgrade", "keys create", "keys list",
+    "keys revoke",
 ]  # fmt: skip
 CALL = {
     "request": {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello"}]},
