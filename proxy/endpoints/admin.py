@@ -8,5 +8,6 @@ from proxy.endpoints import audit, calls, clusters, keys, models, promotions, ru
 from proxy.endpoints.access import only_known_parameters
 
 router = APIRouter(prefix="/admin/v1", tags=["admin"], dependencies=[Depends(only_known_parameters)])
-for _noun in (clusters, promotions, models, runs, calls, savings, keys, audit):
+NOUNS = (clusters, promotions, models, runs, calls, savings, keys, audit)
+for _noun in NOUNS:
     router.include_router(_noun.router)
