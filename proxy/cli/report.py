@@ -183,14 +183,15 @@ def _print(tasks: Sequence[Task], found: Report, rows: int | None) -> None:
     for task in shown:
         _add_row(table, task.label, task.cluster or "", task.contract or "", [task], _PAYS[task.training_pays])
     if rest:
-        _add_row(table, f"{len(rest)} more: --all", "", "", rest)
-    _add_row(table, "the whole log", "", "", tasks)
+        _add_row(table, f"{len(rest)} more", "", "", rest)
+    _add_row(table, "in all", "", "", tasks)
     console.print(table)
     in_tasks = [task for task in tasks if task.contract]
     line = f"in tasks: {sum(task.share for task in in_tasks):.1%} of the calls"
     line += f", {sum(task.tokens_share for task in in_tasks):.1%} of the tokens"
     cost_share = _sum(task.cost_share for task in in_tasks)
-    console.print(line + ("" if cost_share is None else f", {cost_share:.1%} of the cost"))
+    line += "" if cost_share is None else f", {cost_share:.1%} of the cost"
+    console.print(line + ("; --all shows all" if rest else ""))
     _print_break_even(in_tasks)
     if any(task.unpriced_calls for task in tasks):
         console.print("? some calls name a model without a known price; they are not in the cost")

@@ -223,7 +223,7 @@ def test_the_report_fits_a_screen_and_shows_no_unknown_price_as_nothing(tmp_path
     assert unpriced.split()[-7:] == ["c-0000000000", "tool_call", "1", "2.5", "987.7M", "2.5", "?"]
     [priced_line] = [line for line in lines if "c-0000000001" in line]
     assert priced_line.split()[-3:] == ["12.3k", "2.6", "yes"]
-    [whole] = [line for line in lines if line.startswith("the whole log")]
+    [whole] = [line for line in lines if line.startswith("in all")]
     assert whole.split()[-2:] == ["481.5k?", "100.0"]
     tasks = json.loads(understudy("report", "--json", data_dir=tmp_path).stdout)["tasks"]
     by_id = {task["cluster"]: task for task in tasks}
