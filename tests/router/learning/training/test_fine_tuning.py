@@ -98,6 +98,16 @@ def test_training_stops_when_the_kept_conversations_get_no_better(base: Path, tm
     assert card.best_step == card.settings["steps_done"] - 20, "two checks of ten steps were no better"
 
 
+def test_samples_packed_into_one_row_do_not_see_each_other(base: Path, tmp_path: Path) -> None:
+    still = replace(QUICK, steps=1, checks=1, learning_rate=1e-12)
+    apart = fine_tune(base, tmp_path / "apart", sorting(), recipe=still)
+    packed = fine_tune(base, tmp_path / "packed", sorting(), recipe=replace(still, packing=True))
+    assert (apart.settings["packed"], packed.settings["packed"]) == (False, True)
+    assert packed.settings["rows_a_pass"] < apart.settings["rows_a_pass"]
+    (_, alone), (_, together) = apart.validation_losses[0], packed.validation_losses[0]
+    assert together == pytest.approx(alone, rel=1e-4)
+
+
 CHILD = """
 import json, sys, time
 from pathlib import Path
