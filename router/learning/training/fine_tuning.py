@@ -85,12 +85,13 @@ def fine_tune(
         "recipe": asdict(recipe),
     }
     key = sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    draft = _Draft(out.with_name(f".{out.name}.draft"), key)
     if out.exists():
         card = ModelCard.read(out)
         if card is None or card.key != key:
             raise FileExistsError(f"{out} holds another model; give the new one another name")
+        draft.remove()  # a kill may have come between the last two lines
         return card
-    draft = _Draft(out.with_name(f".{out.name}.draft"), key)
     draft.begin()
     try:
         with quiet(), memory_errors_named(), threads_for(opened.parameters):

@@ -153,9 +153,11 @@ def test_a_killed_training_goes_on_and_ends_as_if_it_had_not_been_killed(base: P
 def test_the_same_training_again_is_the_same_model_and_another_is_refused(base: Path, tmp_path: Path) -> None:
     recipe = replace(QUICK, steps=2)
     card = fine_tune(base, tmp_path / "a", sorting(), recipe=recipe)
+    (tmp_path / ".a.draft").mkdir()
     told: list[str] = []
     assert fine_tune(base, tmp_path / "a", sorting(), recipe=recipe, progress=told.append) == card
     assert told == []
+    assert [path.name for path in tmp_path.iterdir()] == ["a"], "what a kill left after the last step is gone"
     with pytest.raises(FileExistsError, match="holds another model"):
         fine_tune(base, tmp_path / "a", sorting()[1:], recipe=recipe)
 
