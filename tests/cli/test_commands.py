@@ -175,6 +175,31 @@ def test_the_report_fits_a_screen_and_shows_no_unknown_price_as_nothing(tmp_path
     assert by_id["c-0000000001"]["cost_usd"] == pytest.approx(12_345.678)
 
 
+def test_the_report_says_where_training_does_not_pay(tmp_path: Path) -> None:
+    """A server for 1 $ an hour, and a call a month of each task: one saves 9,000 $, one a cent, one has no price."""
+    database = Database(f"sqlite:///{tmp_path / 'understudy.db'}")
+    cipher = Cipher.open(tmp_path)
+    database.upgrade(cipher)
+    costs = {"c-rich": 9000.0, "c-poor": 0.01, "c-none": None}
+    rows = [clusters.StoredCluster(name, "s", name, {"kind": "label"}, "", 1, 1, []) for name in costs]
+    month_ns = int(365.25 / 12 * 86_400 * 1e9)
+    with database.write() as session:
+        clusters.activate_snapshot(session, cipher, "s", 3, rows)
+        for place, (name, cost) in enumerate(costs.items()):
+            record = make_record(cluster_id=name, arrived_at_ns=1_767_000_000 * 10**9 + place * month_ns // 2)
+            insert_calls(session, cipher, [(record, CallFacts(model_requested="gpt-4o", cost_usd=cost))])
+    prices = {"slm_gpu_usd_per_hour": "1", "audit_share": "0"}
+    lines = understudy("report", data_dir=tmp_path, **prices).stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "training pays for 1 of 2 tasks at today's volume" in lines
+    assert "  not for c-poor: it takes 73.0k calls a month; it has 1" in lines
+    tasks = json.loads(understudy("report", "--json", data_dir=tmp_path, **prices).stdout)["tasks"]
+    assert {task["cluster"]: task["training_pays"] for task in tasks} == {
+        "c-rich": True, "c-poor": False, "c-none": None
+    }  # fmt: skip
+    assert "no SLM has a price" in understudy("report", data_dir=tmp_path).stdout
+
+
 def test_nothing_of_a_broken_file_is_imported(tmp_path: Path) -> None:
     file = tmp_path / "calls.jsonl"
     file.write_text(json.dumps(CALL) + "\n{broken\n")
