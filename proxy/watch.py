@@ -23,8 +23,8 @@ from typing import Any, TypeVar
 import structlog
 
 from proxy.autopilot import proposal_for
+from proxy.comparison import standard_of
 from proxy.errors import NoSuchThing, UnderstudyError
-from proxy.evaluation import standard_of
 from proxy.judging import Judge, Judged
 from proxy.logs import OncePerMinute
 from proxy.metrics import Metrics

@@ -69,7 +69,9 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     upstream = ReplayUpstream(answerer=lambda request: llm.answer(request) or "Paris.")
     turn = count()
     slm = ReplayUpstream(
-        answerer=lambda request: NO_ANSWER if next(turn) % 4 == 3 else ANSWER, fault=Fault.ERROR_500, fault_every=6
+        answerer=lambda request: NO_ANSWER if next(turn) % 4 == 3 else llm.answer(request) or ANSWER,
+        fault=Fault.ERROR_500,
+        fault_every=6,
     )
     directory = tmp_path_factory.mktemp("watched")
     with ExitStack() as started:
@@ -77,7 +79,14 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
             server.start()
             started.callback(server.stop)
         proxy = started.enter_context(
-            running(directory, workers=2, upstream_url=upstream.base_url, slm_url=f"main={slm.base_url}", encoder="")
+            running(
+                directory,
+                workers=2,
+                upstream_url=upstream.base_url,
+                slm_url=f"main={slm.base_url}",
+                encoder="",
+                audit_share="0.4",
+            )
         )
         prometheus = started.enter_context(watching(directory, proxy.root.removeprefix("http://")))
         client = started.enter_context(httpx.Client(base_url=proxy.base_url, timeout=30))
