@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 
 import numpy as np
-import structlog
 
 from proxy.comparison import Comparison, encoder_of, standard_of
 from proxy.errors import Conflict, NoSuchThing
@@ -39,8 +38,6 @@ from storage.repositories.clusters import get_cluster
 from storage.repositories.costs import add_cost
 from storage.repositories.registry import get_model
 from storage.repositories.state import lock_serving
-
-log = structlog.get_logger()
 
 #: One calibration conversation in so many says where thresholds are worth testing, and is not tested.
 _LAYING = 4
@@ -125,10 +122,6 @@ def _certify(
         row = add_certificate(session, cluster_id, model, certificate.issued_at, certificate.to_json())
         figures = {"calls": len(played), "model": model, "certificate": row.certificate_id}
         add_cost(session, "evaluation", cluster_id, sum(each.usd for each in played), figures)
-    log.info(
-        "certificate.drawn_up", cluster=cluster_id, model=model, certificate=row.certificate_id,
-        passes=certificate.passes, n=certificate.n, failures=certificate.failures,
-    )  # fmt: skip
     return row.certificate_id, certificate
 
 

@@ -37,8 +37,8 @@ def dashboard() -> Dashboard:
                     "promised": "max(understudy_risk)",
                 },
                 SHARE,
-                "Of the certified and audited conversations of each promoted task, how many answers differ from the LLM's; "
-                "its upper confidence bound, and the bound that is promised. The audit demotes what breaks the promise.",
+                "How many of each promoted task's certified and audited conversations differ from what the LLM said; "
+                "the upper bound of that, and what is promised. The audit demotes what breaks the promise.",
             )
         )
         .with_panel(

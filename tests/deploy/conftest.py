@@ -20,6 +20,7 @@ LEARNED = 60
 ANSWER = '{"label":"refund","urgent":false}'
 NO_ANSWER = "I would rather not say."
 SLOW_SECONDS = 1.1
+BOUND = "understudy_cluster_disagreement_bound"
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
             running(
                 directory,
                 workers=2,
+                learner=True,
                 upstream_url=upstream.base_url,
                 slm_url=f"main={slm.base_url}",
                 encoder="",
@@ -95,8 +97,9 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         wait_for(lambda: proxy.logged() == LEARNED)
         learned = understudy("learn", data_dir=proxy.data_dir, encoder="")  # tasks alone: without their payloads
         assert learned.returncode == 0, learned.stderr
-        _promote(proxy)
+        cluster = _promote(proxy)
         wait_for(lambda: "slm" in traffic.send_tickets(1))
+        wait_for(lambda: traffic.send_tickets(1) and proxy.metric(f'{BOUND}{{cluster="{cluster}"}}') > 0)  # audited
         for _ in range(2):
             traffic.send_tickets(12)
             traffic.send_question("a-model-without-a-price")
@@ -108,10 +111,11 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         yield Watched(proxy, prometheus, slow_call)
 
 
-def _promote(proxy: Proxy) -> None:
+def _promote(proxy: Proxy) -> str:
     """Put the one task that was learned live."""
     wait_for(lambda: httpx.get(f"{proxy.root}/readyz").json()["snapshot"] is not None)
     [cluster] = proxy.admin("GET", "/clusters").json()["data"]
     wish = {"model": "gpt-4o", "stage": "live", "force": True, "reason": "a test"}
     promoted = proxy.admin("POST", f"/clusters/{cluster['id']}/promotions", json=wish)
     assert promoted.status_code == 201, promoted.text
+    return str(cluster["id"])
