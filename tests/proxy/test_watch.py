@@ -350,6 +350,14 @@ def test_a_certificate_that_no_longer_holds_takes_its_slm_back_to_the_shadow(wor
     assert world.last_move.figures["missing"]
 
 
+def test_a_task_that_was_learned_again_with_a_line_more_goes_on(world: World) -> None:
+    world.certify()
+    world.promote()
+    world.learn("s-2", skeleton="You sort.\nBe brief.")
+    world.look()
+    assert world.stage == "live"
+
+
 def test_an_llm_that_changed_under_the_same_name_is_noticed_in_the_first_audit(world: World) -> None:
     world.certify()
     version = world.promote()
