@@ -15,9 +15,9 @@ Around it: `settings.py` (all of them; `base_url.py` checks URLs), `errors.py` (
 `auth.py` and `keys.py` (who may do what), `metrics.py` (every metric), `state.py` (the one state object), `serving.py`
 (which snapshot and promotions are in force, kept fresh), `promotions.py` (who comes in force, and every step between
 stages), `proof.py` (what is proved of an SLM today), `endpoints/` (admin API, health), `console/` (the pages at `/`),
-`vllm.py` (LoRA control plane), `supervisor.py` (worker processes, the shipper and the learner), `cli/` (the
-`understudy` command), `replay/` (recorded calls as a client and as an upstream), `imports/` (past calls from other
-tools' logs), `report/` (what of a log is replaceable), `demo/`.
+`vllm.py` (LoRA control plane), `traces.py` (spans for a collector), `supervisor.py` (worker processes, the shipper and
+the learner), `cli/` (the `understudy` command), `replay/` (recorded calls as a client and as an upstream), `imports/`
+(past calls from other tools' logs), `report/` (what of a log is replaceable), `demo/`.
 
 Learning is background work, beside all this:
 
