@@ -23,8 +23,15 @@ MAX_CONTEXT_TOKENS = 1024
 INITIALIZER_RANGE = 0.06  # with the usual 0.02, training barely begins at this width
 LORA_RANK, LORA_ALPHA = 16, 32
 BATCH = 32
+#: Of tools it shows the names only: their schemas are enforced when it serves. Calls look as Hermes' do, whose parser
+#: vLLM has.
 CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if tools %}<|im_start|>tools\n"
+    "{% for tool in tools %}{{ tool['function']['name'] }}\n{% endfor %}<|im_end|>\n{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] or '' }}"
+    "{% for call in message['tool_calls'] or [] %}<tool_call>\n"
+    "{{ {'name': call['function']['name'], 'arguments': call['function']['arguments']} | tojson }}"
+    "\n</tool_call>{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 IGNORED = -100
