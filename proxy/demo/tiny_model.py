@@ -24,13 +24,14 @@ INITIALIZER_RANGE = 0.06  # with the usual 0.02, training barely begins at this 
 LORA_RANK, LORA_ALPHA = 16, 32
 BATCH = 32
 #: Of tools it shows the names only: their schemas are enforced when it serves. Calls look as Hermes' do, whose parser
-#: vLLM has.
+#: vLLM has, and their arguments as vLLM's grammar wants them: without white space.
 CHAT_TEMPLATE = (
     "{% if tools %}<|im_start|>tools\n"
     "{% for tool in tools %}{{ tool['function']['name'] }}\n{% endfor %}<|im_end|>\n{% endif %}"
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] or '' }}"
     "{% for call in message['tool_calls'] or [] %}<tool_call>\n"
-    "{{ {'name': call['function']['name'], 'arguments': call['function']['arguments']} | tojson }}"
+    "{\"name\": \"{{ call['function']['name'] }}\", "
+    "\"arguments\": {{ call['function']['arguments'] | tojson(separators=(',', ':')) }}}"
     "\n</tool_call>{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
