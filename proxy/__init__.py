@@ -16,5 +16,5 @@ Around it: `settings.py` (all of them; `base_url.py` checks URLs), `errors.py` (
 force, kept fresh), `promotions.py` (who comes in force, and every step between stages), `proof.py` (what is proved of
 an SLM today), `endpoints/` (admin API, health), `vllm.py` (LoRA control plane), `supervisor.py` (worker processes
 and the shipper), `cli/` (the `understudy` command), `replay/` (recorded calls as a client and as an upstream),
-`imports/` (past calls from other tools' logs), `demo/`.
+`imports/` (past calls from other tools' logs), `report/` (what of a log is replaceable), `demo/`.
 """

@@ -48,18 +48,19 @@ def curate_cluster(
     candidates = []
 
     def count(damaged: Call) -> None:
-        candidates.append(_candidate(StoredCall(damaged, None, None, ())))
+        candidates.append(candidate_of(StoredCall(damaged, None, None, ())))
 
     with database.read() as session:
         stored_calls = iter_calls(session, cipher, cluster_id=cluster_id, on_damaged=count)
         for number, stored in enumerate(stored_calls, 1):
-            candidates.append(_candidate(stored))
+            candidates.append(candidate_of(stored))
             if number % 1000 == 0:
                 progress(f"reading the log: {number} calls")
     return curate(candidates, contract, reader, report=lambda stage, share: progress(f"{stage}: {share:.0%}"))
 
 
-def _candidate(stored: StoredCall) -> Candidate:
+def candidate_of(stored: StoredCall) -> Candidate:
+    """A logged call as curation takes it."""
     from proxy.learning import logged_call
     from router.learning.curation.samples import Candidate
 

@@ -19,6 +19,7 @@ from storage.repositories import promotions as rows
 from storage.repositories.clusters import check_cluster
 from storage.repositories.moves import add_move, last_move
 from storage.repositories.registry import audit, get_model
+from storage.repositories.state import lock_serving
 
 PROMOTABLE = (Stage.SHADOW, Stage.CANARY, Stage.LIVE)
 
@@ -74,11 +75,20 @@ class _Grant:
 
 
 def promote_cluster(
-    database: Database, cipher: Cipher, settings: Settings, cluster_id: str, wish: Wish, actor: str
+    database: Database,
+    cipher: Cipher,
+    settings: Settings,
+    cluster_id: str,
+    wish: Wish,
+    actor: str,
+    cause: Cause = Cause.ASKED,
 ) -> Promotion:
     """Put an SLM in force for a cluster, its adapter loaded and checked.
 
     A retired SLM becomes a candidate again by this; the one that was in force until now is retired.
+
+    Args:
+        cause: why, unless it is forced.
 
     Raises:
         NoSuchThing: no such cluster, or no such SLM server.
@@ -93,9 +103,10 @@ def promote_cluster(
         wish.model, granted.adapter
     )
     with database.write() as session:
+        lock_serving(session)
         there = replace(wish, slm=granted.slm, adapter=granted.adapter)
         granted = _grant(session, cipher, settings, cluster_id, there)  # again: loading an adapter takes a while
-        cause = Cause.FORCED if wish.force else Cause.ASKED
+        cause = Cause.FORCED if wish.force else cause
         step = _Step(session, cluster_id, wish.model, actor)
         before = rows.current_promotion(session, cluster_id)
         if before is not None and before.model != wish.model:
@@ -137,20 +148,23 @@ def demote_cluster(
     cause: Cause = Cause.ASKED,
     reason: str | None = None,
     figures: dict[str, Any] | None = None,
+    version: int | None = None,
 ) -> Promotion:
     """Give a cluster back to the LLM.
 
     Args:
-        cause: a broken bound or drift also voids what was proved of the SLM before.
+        cause: a broken bound, drift or another task under the same id also void what was proved of the SLM before.
         reason: in words.
         figures: what was known, by name.
+        version: of the promotion that is meant; whichever is in force when None.
 
     Raises:
-        NoSuchThing: it has no promotion, or there is no such cluster.
+        NoSuchThing: it has no promotion (of that version any more), or there is no such cluster.
         DatabaseDown: nothing was changed.
     """
     with database.write() as session:
-        current = rows.current_promotion(session, cluster_id)
+        lock_serving(session)
+        current = _current(session, cluster_id, version)
         if current is not None:
             _Step(session, cluster_id, current.model, actor).to(Stage.RETIRED, cause, reason, figures)
         try:
@@ -166,6 +180,57 @@ def demote_cluster(
             model=row.model, stage=row.stage, cause=cause.value, reason=reason,
         )  # fmt: skip
         return promotion_of(row)
+
+
+def return_to_shadow(
+    database: Database,
+    cluster_id: str,
+    actor: str,
+    cause: Cause,
+    reason: str,
+    figures: dict[str, Any],
+    version: int | None = None,
+) -> Promotion:
+    """Let the LLM answer a cluster's calls again, and the SLM go on in its shadow. Asks nothing of the SLM's server.
+
+    Args:
+        cause, reason, figures, version: as for `demote_cluster`.
+
+    Raises:
+        NoSuchThing: it has no promotion, or not of that version any more.
+        DatabaseDown: nothing was changed.
+    """
+    with database.write() as session:
+        lock_serving(session)
+        current = _current(session, cluster_id, version)
+        if current is None:
+            raise NoSuchThing(f"cluster {cluster_id} has no current promotion")
+        _Step(session, cluster_id, current.model, actor).to(Stage.SHADOW, cause, reason, figures)
+        kept = {name: getattr(current, name) for name in ("model", "slm", "adapter", "max_context_tokens", "forced")}
+        shadow = PromotionRow(
+            cluster_id=cluster_id,
+            stage=Stage.SHADOW.value,
+            share=0.0,
+            reason=reason,
+            actor=actor,
+            created_at=datetime.now(UTC),
+            **kept,
+        )
+        audit(session, actor, "promotion.returned_to_shadow", cluster_id, model=current.model, cause=cause.value,
+              reason=reason)  # fmt: skip
+        return promotion_of(rows.promote(session, shadow))
+
+
+def _current(session: WriteSession, cluster_id: str, version: int | None) -> PromotionRow | None:
+    """The promotion in force, if any.
+
+    Raises:
+        NoSuchThing: it is another than the one that is meant, or none.
+    """
+    current = rows.current_promotion(session, cluster_id)
+    if version is not None and (current is None or current.promotion_id != version):
+        raise NoSuchThing(f"promotion {version} of cluster {cluster_id} is no longer in force")
+    return current
 
 
 class _Step:
@@ -223,7 +288,7 @@ def _grant(session: ReadSession, cipher: Cipher, settings: Settings, cluster_id:
     proof = proof_of(session, settings, subject)
     if needs_certificate(wish.stage) and proof.missing and not wish.force:
         raise Conflict(_unproved(wish.model, settings, proof))
-    return _Grant(share, _checked_server(settings, slm), adapter, proof)
+    return _Grant(share, checked_server(settings, slm), adapter, proof)
 
 
 def _unproved(model: str, settings: Settings, proof: Proof) -> str:
@@ -250,7 +315,12 @@ def _share(wish: Wish) -> float:
     return share
 
 
-def _checked_server(settings: Settings, slm: str | None) -> str:
+def checked_server(settings: Settings, slm: str | None) -> str:
+    """The SLM server that is meant.
+
+    Raises:
+        Conflict, BadRequest, NoSuchThing: there is none, several, or none of that name.
+    """
     if slm is None:
         if not settings.slm_url:
             raise Conflict("no SLM server is configured: set UNDERSTUDY_SLM_URL=name=http://host:port/v1")

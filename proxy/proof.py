@@ -107,6 +107,12 @@ def proof_of(session: ReadSession, settings: Settings, subject: Subject) -> Proo
     return Proof(certificate, row.certificate_id if row else None, missing)
 
 
+def voided_at(session: ReadSession, cluster_id: str, model: str) -> datetime | None:
+    """When the world last disproved what was proved of an SLM on a task: what it did before proves nothing."""
+    void = last_move(session, cluster_id, model, _VOIDING)
+    return void.at if void else None
+
+
 def _void_since(session: ReadSession, certificate: Certificate, subject: Subject) -> dict[str, str]:
     """A broken bound, or drift, is not mended by proving once more what held before it."""
     void = last_move(session, subject.cluster_id, subject.model, _VOIDING)

@@ -63,6 +63,11 @@ class Settings(BaseModel):
     slm_url: dict[str, str] = Field(default_factory=dict, description="base URL(s) of vLLM servers: `name=url,…`")
     slm_api_key: Secret = Field(None, description="key for the SLM servers, where they want one")
     data_dir: Path = Field(Path("understudy-data"), description="spool, artifacts, embedded database, keys")
+    adapters_dir: Path = Field(
+        default_factory=lambda before: before["data_dir"] / "adapters",
+        description="fine-tuned models, as the SLM servers load them; they must see it under the same path. "
+        "Unset: `adapters` in the data directory",
+    )
     database_url: str | None = Field(
         None, description="SQLAlchemy URL of SQLite or PostgreSQL; unset: SQLite in the data directory"
     )
@@ -79,6 +84,13 @@ class Settings(BaseModel):
     risk: float = Field(0.05, gt=0, lt=1, description="promised bound on served disagreement (α)")
     confidence: float = Field(0.95, gt=0, lt=1, description="confidence of that bound (1 − δ)")
     audit_share: float = Field(0.02, ge=0, le=1, description="share of SLM-served calls also sent to the LLM")
+    shadow_share: float = Field(
+        1.0, ge=0, le=1, description="share of the calls that an SLM in shadow or a canary is to prove itself on"
+    )
+    copy_usd_per_day: Usd = Field(
+        5.0, description="known cost of shadow and audit copies in a day (UTC), over all workers"
+    )
+    copies_at_once: int = Field(4, ge=1, le=1024, description="shadow and audit copies in flight, for each worker")
     log_bodies: Literal["full", "redacted", "metadata", "off"] = Field(
         "full", description="how much of the calls is kept"
     )
@@ -100,6 +112,9 @@ class Settings(BaseModel):
     )
     slm_gpu_usd_per_hour: Usd = Field(
         0.0, description="what each SLM server's GPU costs, busy or idle; 0: left out of the cost"
+    )
+    training_usd_per_hour: Usd = Field(
+        0.0, description="what the machine costs while it trains; 0: left out of the cost"
     )
     drain_seconds: float = Field(30.0, ge=0, le=_DAY_SECONDS, description="time that running calls get at shutdown")
 
@@ -140,17 +155,17 @@ class Settings(BaseModel):
                 raise ValueError(f"server {name!r}: {error}") from error
         return checked
 
-    @field_validator("data_dir", mode="before")
+    @field_validator("data_dir", "adapters_dir", mode="before")
     @classmethod
-    def _refuse_empty_data_dir(cls, value: Any) -> Any:
+    def _refuse_empty_directory(cls, value: Any) -> Any:
         """An empty path would be the working directory, which would then be closed to other users."""
         if isinstance(value, str) and not value.strip():
             raise ValueError("must name a directory")
         return value
 
-    @field_validator("data_dir")
+    @field_validator("data_dir", "adapters_dir")
     @classmethod
-    def _check_data_dir(cls, value: Path) -> Path:
+    def _check_directory(cls, value: Path) -> Path:
         if _CONTROL.search(str(value)):
             raise ValueError("must not contain control characters")
         return value

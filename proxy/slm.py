@@ -11,6 +11,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -100,8 +101,8 @@ class SlmClient:
         try:
             completion = await self._complete(endpoint, body, promotion, contract, deadline)
             breaker.succeeded()
-            _verify(completion, contract, _asked_confidence(promotion, self._settings))
-            return _served(endpoint, body, features, completion, promotion)
+            confidence = _verify(completion, contract, _asked_confidence(promotion, self._settings))
+            return replace(_served(endpoint, body, features, completion, promotion), confidence=confidence)
         except translation.Untranslatable:
             breaker.abandoned()
             return declined(Reason.UNSUPPORTED_FEATURE)
@@ -219,11 +220,14 @@ def _asked_confidence(promotion: Promotion, settings: Settings) -> float | None:
     return max((bar for bar in bars if bar is not None), default=None)
 
 
-def _verify(completion: dict[str, Any], contract: OutputContract, min_confidence: float | None) -> None:
+def _verify(completion: dict[str, Any], contract: OutputContract, min_confidence: float | None) -> float | None:
     """See that the answer is whole, keeps the contract, and that the model was sure of it.
 
     Args:
         min_confidence: mean token probability; None serves answers without one too.
+
+    Returns:
+        The answer's mean token probability, None where the server doesn't say.
 
     Raises:
         Refused: `OUTPUT_INVALID` or `LOW_CONFIDENCE`.
@@ -242,10 +246,10 @@ def _verify(completion: dict[str, Any], contract: OutputContract, min_confidence
     broken = violation(contract, _answer(message))
     if broken is not None:
         raise refuse(Reason.OUTPUT_INVALID, broken)
-    if min_confidence is not None:
-        confidence = mean_probability(choice.get("logprobs"))
-        if confidence is None or confidence < min_confidence:
-            raise refuse(Reason.LOW_CONFIDENCE, f"mean token probability {confidence}")
+    confidence = mean_probability(choice.get("logprobs"))
+    if min_confidence is not None and (confidence is None or confidence < min_confidence):
+        raise refuse(Reason.LOW_CONFIDENCE, f"mean token probability {confidence}")
+    return confidence
 
 
 def _answer(message: Mapping[str, Any]) -> Answer:

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from proxy.adapters import adapter_base, check_shapes
 from proxy.errors import Conflict, Unprocessable
 
 TIMEOUT = httpx.Timeout(60.0, connect=3.0)
@@ -157,13 +158,13 @@ def _check_base(adapter: str, served: list[ServedModel]) -> None:
     path = Path(adapter)
     if not path.is_dir():
         return  # the server may see a file system that we don't; it will say so
-    try:
-        base = json.loads((path / "adapter_config.json").read_text())["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Unprocessable(f"{adapter} is no LoRA adapter: adapter_config.json can't be read") from error
+    base = adapter_base(path)
     roots = [found.root for found in served if found.parent is None and found.root]
-    if base and roots and Path(str(base)).name not in {Path(root).name for root in roots}:
+    if base and roots and Path(base).name not in {Path(root).name for root in roots}:
         raise Unprocessable(f"the adapter {adapter} is for the base model {base}, the server has {', '.join(roots)}")
+    for root in roots:
+        if not base or Path(root).name == Path(base).name:
+            check_shapes(path, Path(root))
 
 
 def _model_of(answer: httpx.Response) -> str:

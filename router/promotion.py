@@ -33,11 +33,15 @@ class Cause(StrEnum):
     """The traffic no longer looks like what was certified."""
     SLM_FAILING = "slm_failing"
     """It doesn't answer, or not properly."""
+    UNPROVED = "unproved"
+    """Its certificate expired, or speaks of a contract, skeleton, LLM or weights that are no longer in use."""
+    TASK_CHANGED = "task_changed"
+    """The task is no longer discovered, was split, or merged with another."""
 
     @property
     def voids_certificate(self) -> bool:
         """Whether what was proved before no longer counts."""
-        return self in (Cause.BOUND_BROKEN, Cause.DRIFT)
+        return self in (Cause.BOUND_BROKEN, Cause.DRIFT, Cause.TASK_CHANGED)
 
 
 # Forward may skip stages: a certificate proves as much as shadow and canary do, and it is the promotion that asks for

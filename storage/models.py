@@ -159,6 +159,64 @@ class SharedPiece(Base):
     day: Mapped[int]  # of its block
 
 
+class CopyRow(Base):
+    """A second answer to a logged call, that no client ever saw: an SLM's (`shadow`) or the LLM's (`audit`). No call.
+
+    Attributes:
+        call_id: of the client's call that it repeats.
+        promotion_id: in force when the copy was made.
+        slm, model: of that promotion, whoever answered.
+        outcome: `answered`, or why there is no answer that would have been served: a value of
+            `router.decision.Reason`, `llm_error` or `llm_timeout`.
+        confidence: mean token probability of an SLM's answer; None where it gave none.
+        cost_usd: None where nobody knows; never 0 for that.
+        answer: body as JSON, compressed and encrypted by `repositories/copies.py`; None where there was none, and where
+            none is kept.
+        verdict: `agree`, `disagree` or `incomparable`; None until it is judged.
+    """
+
+    __tablename__ = "copies"
+    __table_args__ = (Index("ix_copies_verdict_copy_id", "verdict", "copy_id"),)
+
+    copy_id: Mapped[bytes] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    call_id: Mapped[bytes] = mapped_column(index=True)
+    cluster_id: Mapped[str] = mapped_column(index=True)
+    promotion_id: Mapped[int]
+    slm: Mapped[str]
+    model: Mapped[str]
+    at: Mapped[datetime] = mapped_column(index=True)
+    outcome: Mapped[str]
+    status: Mapped[int | None]
+    duration_ms: Mapped[float]
+    confidence: Mapped[float | None]
+    input_tokens: Mapped[int | None]
+    output_tokens: Mapped[int | None]
+    cost_usd: Mapped[float | None]
+    answer: Mapped[bytes | None]
+    verdict: Mapped[str | None]
+    verdict_reason: Mapped[str | None]
+    judged_at: Mapped[datetime | None]
+
+
+class CostRow(Base):
+    """Money that was spent on no call: training, evaluation.
+
+    Attributes:
+        cluster_id: whom it was spent on; None where that was all of them.
+        figures: what it was reckoned from, by name.
+    """
+
+    __tablename__ = "costs"
+
+    cost_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+    kind: Mapped[str]
+    cluster_id: Mapped[str | None]
+    usd: Mapped[float]
+    figures: Mapped[dict[str, Any]]
+
+
 class SnapshotRow(Base):
     """A learned snapshot; its content is an artifact."""
 
@@ -194,6 +252,7 @@ class PromotionRow(Base):
     Attributes:
         certificate_id: what it was granted on; None where it was forced, or serves nobody.
         min_confidence: an answer less sure is not served; None where no certificate says so.
+        audit_share: of its served calls that the LLM answers too; None: `UNDERSTUDY_AUDIT_SHARE`.
     """
 
     __tablename__ = "promotions"
@@ -223,6 +282,7 @@ class PromotionRow(Base):
     ended_by: Mapped[str | None]
     certificate_id: Mapped[int | None]
     min_confidence: Mapped[float | None]
+    audit_share: Mapped[float | None]
 
 
 class CertificateRow(Base):
@@ -313,6 +373,8 @@ __all__ = [
     "Call",
     "CertificateRow",
     "ClusterRow",
+    "CopyRow",
+    "CostRow",
     "ModelRow",
     "PromotionRow",
     "SharedPiece",

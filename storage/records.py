@@ -76,6 +76,60 @@ class CallRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         return self.ended == "finished"
 
 
+class CopyRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A second answer to a call, that no client saw: an SLM's shadow of the LLM's, or the LLM's audit of an SLM's.
+
+    It shares the spool's frames with `CallRecord`: encoded as a msgpack map, where that is an array.
+
+    Attributes:
+        copy_id: 16 bytes, UUIDv7.
+        kind: `shadow` or `audit`.
+        call_id: of the call that it repeats; its record is in the same spool, before this one.
+        at_ns: when it was sent; wall clock, nanoseconds since the epoch, UTC.
+        endpoint: the call's.
+        promotion_id, slm, model: of the promotion in force.
+        outcome: `answered`; else why an SLM's answer would not have been served (a value of `router.decision.Reason`),
+            `llm_error` or `llm_timeout`.
+        status: HTTP status, None when none arrived.
+        confidence: mean token probability of an SLM's answer, where it gave one.
+        answer: body as it came, also where it would not have been served.
+        log: `full` or `redacted`: how much of the answer may be kept.
+    """
+
+    copy_id: bytes
+    kind: str
+    call_id: bytes
+    at_ns: int
+    endpoint: str
+    cluster_id: str
+    promotion_id: int
+    slm: str
+    model: str
+    outcome: str
+    status: int | None
+    duration_ms: float
+    confidence: float | None = None
+    answer: bytes = b""
+    content_type: str = "application/json"
+    content_encoding: str = ""
+    log: str = "full"
+
+
+class CopyFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is read from a copy's answer when it is shipped.
+
+    Attributes:
+        answer: as one JSON object in the form of the call's endpoint, also where it came as a stream; None where it
+            can't be read.
+        cost_usd: None (never 0) where the tokens or the price are unknown.
+    """
+
+    answer: bytes | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: float | None = None
+
+
 class CallFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What is read from a record's bodies, off the hot path, when it is shipped.
 

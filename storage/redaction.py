@@ -66,7 +66,7 @@ def redact(body: bytes) -> bytes:
 
 def _clear(text: str) -> str:
     """JSON by its strings and numbers, other text as a whole."""
-    if _is_json(text):
+    if is_json(text):
         return _TOKEN.sub(_clear_token, text)
     return _clear_text(text)
 
@@ -77,7 +77,7 @@ def _clear_text(text: str) -> str:
     return text
 
 
-def _is_json(text: str) -> bool:
+def is_json(text: str) -> bool:
     """Whether it is a JSON object or list."""
     if not text.lstrip(_SPACE).startswith(("{", "[")):
         return False
@@ -139,7 +139,7 @@ def _clear_around(value: Any, field: str = "") -> Any:
 
 def _apart(pieces: list[_Piece]) -> list[list[_Piece]]:
     """The pieces of one text. Some servers give whole tool calls without an index: then each piece is a text."""
-    whole = all(_is_json(holder[field]) for _, holder, field in pieces if holder[field])
+    whole = all(is_json(holder[field]) for _, holder, field in pieces if holder[field])
     return [[piece] for piece in pieces] if whole else [pieces]
 
 

@@ -5,6 +5,8 @@ The grid is 24 wide; panels fill it from left to right, row by row.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from grafana_foundation_sdk.builders import bargauge, common, prometheus, stat, table, text, timeseries
 from grafana_foundation_sdk.builders.dashboard import (
     Dashboard,
@@ -36,6 +38,7 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 from grafana_foundation_sdk.models.text import TextMode
 
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
+P = TypeVar("P", stat.Panel, timeseries.Panel, bargauge.Panel, table.Panel, text.Panel)
 USD, SHARE, PER_SECOND, SECONDS, BYTES, COUNT = "currencyUSD", "percentunit", "reqps", "s", "bytes", "short"
 
 
@@ -75,13 +78,9 @@ def number(
         words: shown instead of values.
     """
     panel = (
-        stat.Panel()
-        .title(title)
-        .description(description)
+        _about(stat.Panel(), title, description, width, 4)
         .datasource(SOURCE)
         .unit(unit)
-        .span(width)
-        .height(4)
         .graph_mode(BigValueGraphMode.NONE)
         .color_mode(BigValueColorMode.VALUE)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
@@ -117,13 +116,9 @@ def course(
         limit: a line that should not be crossed.
     """
     panel = (
-        timeseries.Panel()
-        .title(title)
-        .description(description)
+        _about(timeseries.Panel(), title, description, width, 8)
         .datasource(SOURCE)
         .unit(unit)
-        .span(width)
-        .height(8)
         .fill_opacity(20 if stacked else 0)
         .stacking(common.StackingConfig().mode(StackingMode.NORMAL if stacked else StackingMode.NONE))
         .legend(
@@ -146,13 +141,9 @@ def course(
 def bars(title: str, expr: str, unit: str, description: str, *, legend: str, width: int = 12) -> bargauge.Panel:
     """Several figures of one kind beside each other."""
     panel = (
-        bargauge.Panel()
-        .title(title)
-        .description(description)
+        _about(bargauge.Panel(), title, description, width, 8)
         .datasource(SOURCE)
         .unit(unit)
-        .span(width)
-        .height(8)
         .min(0)
         .orientation(VizOrientation.HORIZONTAL)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
@@ -166,12 +157,8 @@ def rows(title: str, expr: str, description: str, *, columns: list[str], width: 
     """A list of label values; the samples' values are not shown."""
     shown = {"includeByName": dict.fromkeys(columns, True), "indexByName": {c: i for i, c in enumerate(columns)}}
     return (
-        table.Panel()
-        .title(title)
-        .description(description)
+        _about(table.Panel(), title, description, width, 8)
         .datasource(SOURCE)
-        .span(width)
-        .height(8)
         .with_target(_query(expr, "").instant().format(PromQueryFormat.TABLE))
         .with_transformation(DataTransformerConfig(id_val="organize", options=shown))
     )
@@ -179,15 +166,12 @@ def rows(title: str, expr: str, description: str, *, columns: list[str], width: 
 
 def words(title: str, markdown: str, description: str, *, width: int = 24) -> text.Panel:
     """Where to go on reading."""
-    return (
-        text.Panel()
-        .title(title)
-        .description(description)
-        .span(width)
-        .height(7)
-        .mode(TextMode.MARKDOWN)
-        .content(markdown)
-    )
+    return _about(text.Panel(), title, description, width, 7).mode(TextMode.MARKDOWN).content(markdown)
+
+
+def _about(panel: P, title: str, description: str, width: int, height: int) -> P:
+    """What every panel says of itself, and its room on the grid."""
+    return panel.title(title).description(description).span(width).height(height)
 
 
 def _query(expr: str, legend: str) -> prometheus.Dataquery:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from proxy.cli import database, demo, export, import_log, learn, models, promotions, replay, report, serve
+from proxy.cli import database, demo, evaluate, export, import_log, learn, models, promotions, replay, report, serve
 
 app = typer.Typer(
     name="understudy",
@@ -20,6 +20,7 @@ app.command()(learn.learn)
 app.command()(report.report)
 app.command()(export.export)
 app.command()(models.models)
+app.command()(evaluate.evaluate)
 app.command()(promotions.promote)
 app.command()(promotions.demote)
 app.command()(replay.replay)

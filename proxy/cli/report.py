@@ -5,23 +5,28 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from proxy.cli.terminal import Json, console, open_log
+from proxy.cli.terminal import Json, console, open_log, progress
 from proxy.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from proxy.report.replaceable import Report
+    from proxy.report.tasks import LogReport
     from storage.repositories.calls import Totals
     from storage.repositories.clusters import StoredCluster
 
 
 #: Tasks in the table unless all are asked for: with what stands around them, a screen of 25 lines.
-ROWS = 19
+ROWS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,29 +54,76 @@ class Task:
 
 def report(
     as_json: Json = False,
+    html: Annotated[Path | None, typer.Option(help="Write one self-contained page instead.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Show every task, not only the largest.")] = False,
 ) -> None:
-    """Show each task's calls, tokens, cost and share of the whole. Example: understudy report --json"""
+    """Show which calls, tokens and cost are replaceable, by task. Example: understudy report --html report.html
+
+    What "replaceable" means, and what it does not, is on the page and in docs/proof.md.
+    """
+    from proxy.report.tasks import report_on_log
     from storage.repositories.calls import totals
     from storage.repositories.clusters import list_clusters
 
-    database, cipher = open_log(load_settings())
+    settings = load_settings()
+    database, cipher = open_log(settings)
+    with progress("reading the log") as tell:
+        found = report_on_log(database, cipher, settings, tell)
+    if html is not None:
+        _write_page(html, found)
+        return
     with database.read() as session:
         clusters = {row.cluster_id: row for row in list_clusters(session, cipher)}
         sums = totals(session)
     tasks = tasks_of(sums, clusters)
     if as_json:
-        whole = {
-            "calls": sum(task.calls for task in tasks),
-            "tokens": sum(task.tokens for task in tasks),
-            "cost_usd": _sum(task.cost_usd for task in tasks),
-            "unpriced_calls": sum(task.unpriced_calls for task in tasks),
-        }
-        sys.stdout.write(json.dumps(whole | {"tasks": [asdict(task) for task in tasks]}, indent=1) + "\n")
+        sys.stdout.write(json.dumps(_as_json(tasks, found.report), indent=1) + "\n")
     elif tasks:
-        _print(tasks, None if every else ROWS)
+        _print(tasks, found.report, None if every else ROWS)
+        if not found.is_learned:
+            console.print("tasks have not been looked for yet: `understudy learn`, then this again")
     else:
         console.print("the log is empty; send calls through the proxy, or `understudy import` past ones")
+
+
+def _write_page(path: Path, found: LogReport) -> None:
+    from proxy.report.page import page
+
+    html = page(found.report, is_learned=found.is_learned, made_at=datetime.now(UTC), version=version("understudy"))
+    path.write_text(html, encoding="utf-8")
+    console.print(f"{path} is written; it names tasks by words of their prompts", soft_wrap=True)
+    if not found.is_learned:
+        console.print("tasks have not been looked for yet: `understudy learn`, then this again")
+
+
+def _as_json(tasks: Sequence[Task], found: Report) -> dict[str, Any]:
+    """Sums by task as in the table, and beside them what is replaceable; shares with their intervals."""
+    by_id = {task.known.cluster_id: task for task in found.tasks}
+    lines = []
+    for task in tasks:
+        line = asdict(task)
+        if (reported := by_id.get(task.cluster or "")) is not None:
+            line |= {
+                "standing": reported.standing.value,
+                "may_divert": reported.may_divert,
+                "conversations": reported.conversations,
+                "repeated": reported.repeated,
+                "part": asdict(reported.part),
+                "self_agreement": asdict(reported.self_agreement) if reported.self_agreement else None,
+            }
+        lines.append(line)
+    return {
+        "calls": sum(task.calls for task in tasks),
+        "tokens": sum(task.tokens for task in tasks),
+        "cost_usd": _sum(task.cost_usd for task in tasks),
+        "unpriced_calls": sum(task.unpriced_calls for task in tasks),
+        "conversations": found.conversations,
+        "conversations_needed": found.needed,
+        "replaceable": asdict(found.replaceable),
+        "free_text": asdict(found.free_text),
+        "parts": [asdict(part) for part in found.parts],
+        "tasks": lines,
+    }
 
 
 def tasks_of(sums: Sequence[Totals], clusters: Mapping[str, StoredCluster]) -> list[Task]:
@@ -101,7 +153,7 @@ def tasks_of(sums: Sequence[Totals], clusters: Mapping[str, StoredCluster]) -> l
     return tasks
 
 
-def _print(tasks: Sequence[Task], rows: int | None) -> None:
+def _print(tasks: Sequence[Task], found: Report, rows: int | None) -> None:
     """A table of 80 columns. Each share stands beside what it is a share of."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     left = console.width - sum(width + 1 for _, width in _COLUMNS) - 1
@@ -123,6 +175,22 @@ def _print(tasks: Sequence[Task], rows: int | None) -> None:
     console.print(line + ("" if cost_share is None else f", {cost_share:.1%} of the cost"))
     if any(task.unpriced_calls for task in tasks):
         console.print("? some calls name a model without a known price; they are not in the cost")
+    _print_replaceable(found)
+
+
+def _print_replaceable(found: Report) -> None:
+    """Two lines under a head; each share with its interval."""
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for name in ("% that is", "calls", "tokens", "cost"):
+        table.add_column(name, no_wrap=True)
+    for name, measured in (("replaceable at most", found.replaceable), ("the same in free text", found.free_text)):
+        shares = (measured.calls, measured.tokens, measured.cost)
+        shown = [
+            f"{_percent(share.value)} ({_percent(share.low)}–{_percent(share.high)})" if share else "?"
+            for share in shares
+        ]
+        table.add_row(name, *shown)
+    console.print(table)
 
 
 #: All but the label, which gets what is left of the line.

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,12 +77,8 @@ def discover(
     features = [call.features for call in calls]
     conversations = conversations_of(features)
     report("skeletons", 0.0)
-    skeletons = learn_skeletons(features, conversations)
-    payloads = _Payloads(skeletons, calls, conversations, static, encoder)
-    tasks_found = payloads.learn(lambda share: report("payloads", share))
-    skeletons, cluster, task_of, models = (
-        tasks_found.skeletons, tasks_found.cluster, tasks_found.task_of, tasks_found.models,
-    )  # fmt: skip
+    payloads = _Payloads(learn_skeletons(features, conversations), calls, conversations, static, encoder)
+    skeletons, cluster, task_of, models = payloads.learn(lambda share: report("payloads", share))
     thin = skeletons.thin()
 
     members: dict[int, list[int]] = defaultdict(list)
@@ -137,8 +134,7 @@ def discover(
     return Discovery(snapshot, assignments)
 
 
-@dataclass(frozen=True, slots=True)
-class _Tasks:
+class _Tasks(NamedTuple):
     """The tasks of N calls, once payloads have been read too.
 
     Attributes:
@@ -196,7 +192,7 @@ class _Payloads:
         self, rows: NDArray[np.int64], thin: bool, bare: bool
     ) -> tuple[NDArray[np.int64], PayloadModel | None]:
         """The part of each of a task's calls (all 0 unless it is split, -1 for no task), and its payload level."""
-        one = np.zeros(len(rows), dtype=np.int64)
+        one, none = np.zeros(len(rows), dtype=np.int64), np.full(len(rows), -1, dtype=np.int64)
         if self._static is None:
             return one, None
         sample = self._spread(rows, MAX_SPLIT_PAYLOADS if thin else MAX_PAYLOADS)
@@ -208,14 +204,14 @@ class _Payloads:
             if (parts < 0).any() and (not bare or ((parts < 0).all() and self._is_narrow(sample))):
                 parts = np.zeros(len(sample), dtype=np.int64)
         if (parts < 0).all():
-            return one - 1, None
+            return none, None
         count, used = int(parts.max()) + 1, np.flatnonzero(parts >= 0)
         payloads = Payloads([texts[i] for i in used], parts[used], [groups[i] for i in used])
         model = fit_payloads([str(part) for part in range(count)], payloads, self._static, self._encoder)
         if len(used) == len(sample) and (model is None or count == 1):
             return one, model
         if model is None:
-            return one - 1, None
+            return none, None
         static = self._static.encode([self._payload(row) for row in rows.tolist()])
         verdicts = [model.glance(row[None]) for row in static]
         all_parts = np.array([-1 if each.fits is False else int(each.cluster_id) for each in verdicts], np.int64)

@@ -246,6 +246,11 @@ def count_calls(session: ReadSession) -> int:
     return session.scalar(select(func.count()).select_from(Call)) or 0
 
 
+def endpoints_in_log(session: ReadSession) -> list[str]:
+    """The endpoints that have calls, sorted."""
+    return sorted(session.scalars(select(Call.endpoint).distinct()))
+
+
 def reported_models(session: ReadSession, cluster_id: str, newest: int = 100) -> list[str]:
     """What the LLM called itself in its newest answers on a cluster: distinct names, sorted."""
     named = (

@@ -29,6 +29,14 @@ def bump_serving_version(session: WriteSession) -> None:
     session.flush()
 
 
+def lock_serving(session: WriteSession) -> None:
+    """Let nobody else change what is in force until this session ends; what is read from here on stays true.
+
+    Before anything was learned there is no task whose promotion could change, and nothing to lock.
+    """
+    session.get(State, SERVING_VERSION, with_for_update=True)
+
+
 def active_snapshot_id(session: ReadSession) -> str | None:
     """None before anything was learned."""
     row = session.get(State, ACTIVE_SNAPSHOT)

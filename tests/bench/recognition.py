@@ -14,6 +14,7 @@ import resource
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import orjson
@@ -42,7 +43,7 @@ class Remembering(TransformerEncoder):
         super().__init__(source)
         self._rows: dict[str, NDArray[np.float32]] = {}
 
-    def encode(self, texts: list[str]) -> NDArray[np.float32]:  # type: ignore[override]
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See `TransformerEncoder.encode`."""
         new = [text for text in dict.fromkeys(texts) if text not in self._rows]
         if new:

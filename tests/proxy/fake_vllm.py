@@ -27,6 +27,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -114,6 +115,7 @@ class FakeVllm:
         message: what it answers, without the role.
         finish_reason: how it says that the answer ended.
         probability: of every token that it claims to have generated.
+        answerer: gives the content and its probability for a request, instead of `message` and `probability`.
         answer: the whole answer's body, instead of one made of the above.
         fault: see the module; empty: none.
         seen: the last chat request's body.
@@ -128,6 +130,7 @@ class FakeVllm:
         self.message: dict[str, Any] = {"content": "fine"}
         self.finish_reason = "stop"
         self.probability = 0.99
+        self.answerer: Callable[[dict[str, Any]], tuple[str, float]] | None = None
         self.answer: object = None
         self.fault = ""
         self.seen: dict[str, Any] = {}
@@ -185,14 +188,14 @@ class FakeVllm:
         await runner.cleanup()
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        self.seen = orjson.loads(await request.read())
+        self.seen = asked = orjson.loads(await request.read())
         try:
-            return await self._answer(request)
+            return await self._answer(request, asked)
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
 
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, asked: dict[str, Any]) -> web.StreamResponse:
         fault = self.fault
         if fault == "stall":
             await asyncio.sleep(60)
@@ -208,15 +211,15 @@ class FakeVllm:
         if fault in _ERRORS:
             status, error = _ERRORS[fault]
             return web.json_response(error, status=status)
-        model = str(self.seen.get("model"))
-        if fault == "no-extras" and "structured_outputs" in self.seen:
+        model = str(asked.get("model"))
+        if fault == "no-extras" and "structured_outputs" in asked:
             detail = "Unexpected fields in the request: {'structured_outputs'}"
             return web.json_response({"detail": detail}, status=422)
         if self.called:
             model = self.called.format(model)
         elif model not in ("tiny", *self.adapters):
             return web.json_response(_ERRORS["unknown-model"][1], status=404)
-        data = orjson.dumps(self._completion(model) if self.answer is None else self.answer)
+        data = orjson.dumps(self._completion(model, asked) if self.answer is None else self.answer)
         if fault in ("cut", "stall-body"):
             answer = web.StreamResponse(headers={"content-type": "application/json"})
             answer.content_length = len(data)
@@ -228,10 +231,14 @@ class FakeVllm:
             return answer
         return web.Response(body=data, content_type="application/json")
 
-    def _completion(self, model: str) -> dict[str, Any]:
-        logprob = math.log(self.probability)
+    def _completion(self, model: str, asked: dict[str, Any]) -> dict[str, Any]:
+        said, probability = self.message, self.probability
+        if self.answerer is not None:
+            content, probability = self.answerer(asked)
+            said = {"content": content}
+        logprob = math.log(probability)
         message = {"role": "assistant", "content": None, "refusal": None, "annotations": None, "audio": None,
-                   "function_call": None, "reasoning": None} | self.message  # fmt: skip
+                   "function_call": None, "reasoning": None} | said  # fmt: skip
         return {
             "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": model,
             "choices": [

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from proxy.errors import BadRequest, Conflict, NoSuchThing, Unprocessable
-from proxy.promotions import Wish, demote_cluster, promote_cluster
+from proxy.promotions import Wish, demote_cluster, promote_cluster, return_to_shadow
 from proxy.proof import subject_today
 from proxy.settings import Settings
 from router.promotion import Cause, Promotion, Stage
@@ -26,6 +29,7 @@ from storage.repositories.promotions import current_promotions
 from storage.repositories.promotions import promote as put_in_force
 from storage.repositories.registry import list_audit, register_model
 from storage.repositories.state import serving_version
+from tests.postgresql import PostgreSQL
 from tests.proxy.certificates import certificate_of
 from tests.proxy.fake_vllm import FakeVllm
 from tests.storage.conftest import make_record
@@ -48,6 +52,21 @@ def settings(fake: FakeVllm, tmp_path: Path) -> Settings:
 def database(settings: Settings) -> Iterator[Database]:
     """Knows one task."""
     database = Database(settings.database)
+    know_one_task(database, settings)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def on_postgresql(settings: Settings, postgresql: PostgreSQL) -> Iterator[Database]:
+    """The same on PostgreSQL, where writers do not wait for each other by themselves."""
+    database = Database(postgresql.new_database())
+    know_one_task(database, settings)
+    yield database
+    database.close()
+
+
+def know_one_task(database: Database, settings: Settings) -> None:
     database.upgrade(Cipher.open(settings.data_dir))
     row = StoredCluster(
         cluster_id="c-1", snapshot_id="s-1", label="triage", contract={}, skeleton="", calls=60, conversations=60,
@@ -55,8 +74,6 @@ def database(settings: Settings) -> Iterator[Database]:
     )  # fmt: skip
     with database.write() as session:
         activate_snapshot(session, CIPHER, "s-1", 60, [row])
-    yield database
-    database.close()
 
 
 def forced(model: str = "tiny", stage: Stage = Stage.LIVE, **more: object) -> Wish:
@@ -299,7 +316,7 @@ def test_a_certificate_ends_when_other_weights_come_under_the_name(database: Dat
         promote(database, settings, Wish("t", Stage.LIVE))
 
 
-@pytest.mark.parametrize("cause", [Cause.BOUND_BROKEN, Cause.DRIFT])
+@pytest.mark.parametrize("cause", [Cause.BOUND_BROKEN, Cause.DRIFT, Cause.TASK_CHANGED])
 def test_what_the_world_disproved_needs_evidence_from_afterwards(
     database: Database, settings: Settings, cause: Cause
 ) -> None:
@@ -353,3 +370,44 @@ def test_a_promotion_from_before_there_were_moves_goes_on_from_its_stage(
         ))  # fmt: skip
     promote(database, settings, forced())
     assert moves(database) == [("tiny", "canary", "live", "forced")]
+
+
+def test_an_slm_returns_to_the_shadow_while_its_server_is_dead(
+    database: Database, settings: Settings, fake: FakeVllm
+) -> None:
+    certify(database)
+    live = promote(database, settings, Wish("tiny", Stage.LIVE))
+    fake.die()
+    shadow = return_to_shadow(database, "c-1", "watch", Cause.UNPROVED, "expired", {"expires_at": "now"}, live.version)
+    assert (shadow.stage, shadow.share, shadow.model, shadow.min_confidence) == (Stage.SHADOW, 0.0, "tiny", None)
+    assert in_force(database) == [("tiny", "shadow", 0.0)]
+    assert moves(database)[-1] == ("tiny", "live", "shadow", "unproved")
+
+
+def test_what_is_meant_for_one_promotion_does_not_hit_the_next(database: Database, settings: Settings) -> None:
+    first = promote(database, settings, forced())
+    promote(database, settings, forced(stage=Stage.CANARY))
+    with pytest.raises(NoSuchThing, match=f"promotion {first.version} of cluster c-1 is no longer in force"):
+        demote_cluster(database, "c-1", "watch", Cause.DRIFT, version=first.version)
+    with pytest.raises(NoSuchThing, match="no longer in force"):
+        return_to_shadow(database, "c-1", "watch", Cause.UNPROVED, "", {}, first.version)
+    assert in_force(database) == [("tiny", "canary", 0.1)]
+
+
+@pytest.mark.postgresql
+def test_promotions_at_once_are_one_after_the_other(on_postgresql: Database, settings: Settings) -> None:
+    """Each step begins where the one before it ended, whoever made it."""
+    stages = [Stage.SHADOW, Stage.CANARY, Stage.LIVE] * 4
+    promote(on_postgresql, settings, forced())
+
+    def change(stage: Stage) -> None:
+        with suppress(NoSuchThing):
+            if stage is Stage.SHADOW:
+                demote_cluster(on_postgresql, "c-1", "bert")
+            else:
+                promote(on_postgresql, settings, forced(stage=stage))
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(change, stages))
+    made = moves(on_postgresql)
+    assert all(before[2] == after[1] for before, after in pairwise(made))

@@ -118,6 +118,7 @@ async def test_a_right_answer_is_served_in_openais_own_shape(slm: Slm) -> None:
     }  # fmt: skip
     assert isinstance(outcome, Served)
     assert (outcome.model, outcome.upstream) == ("triage", "gpu")
+    assert outcome.confidence == pytest.approx(0.99)
 
 
 async def test_the_slm_gets_what_shapes_the_answer_and_the_contract(slm: Slm, server: FakeVllm) -> None:

@@ -17,9 +17,10 @@ def test_long_messages_that_never_come_again_do_not_pile_up() -> None:
     )
     rng = random.Random(0)
     words = [f"word{n}" for n in range(500)]
+    lines = [" ".join(rng.choices(words, k=12)) for _ in range(400)]
     tracemalloc.start()
-    for number in range(1500):
-        letter = "\n".join(" ".join(rng.choices(words, k=12)) for _ in range(40)) * 30
+    for number in range(600):
+        letter = "\n".join(rng.choices(lines, k=1200))
         messages = [
             {"role": "system", "content": f"You are a clerk.\nFile the letter.\nIt has the number {number}."},
             {"role": "user", "content": f"{number}\n{letter}"},

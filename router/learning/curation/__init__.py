@@ -1,6 +1,7 @@
 """From logged calls of one cluster to training samples: clean, safe, each said once, and with some kept for the proof.
 
     curate.py           the way through, and which calls are left out where
+    division.py         which calls are used for what
     drops.py            the reasons
     samples.py          what goes in and comes out; the rules
     schema_versions.py  calls made with tools or schemas that have been replaced

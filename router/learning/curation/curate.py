@@ -14,16 +14,15 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
 from router.contract import OutputContract, contract_for, violation
-from router.learning.conversations import conversation_of
 from router.learning.corpus import LoggedCall
 from router.learning.curation.chat import answer_of, chat_of, tools_of
+from router.learning.curation.division import divide
 from router.learning.curation.drops import Drop, Dropped
 from router.learning.curation.duplicates import repeated
 from router.learning.curation.masking import mask
 from router.learning.curation.reading import Reader
 from router.learning.curation.samples import Candidate, Curated, HeldOut, Rules, Sample
-from router.learning.curation.schema_versions import outdated
-from router.learning.curation.splits import Split, related, split
+from router.learning.curation.splits import Split
 
 Report = Callable[[str, float], None]
 #: What `UNDERSTUDY_LOG_BODIES=redacted` puts in the place of what it blacks out.
@@ -48,30 +47,14 @@ def curate(
         report: told each stage's name and its share done, in [0, 1].
     """
     rules = rules or Rules()
-    drops: Counter[Drop] = Counter()
-    usable: list[tuple[Candidate, LoggedCall]] = []
-    for candidate in candidates:
-        reason = _forbidden(candidate, rules)
-        if reason is None and candidate.call is not None:
-            usable.append((candidate, candidate.call))
-        elif reason is not None:
-            drops[reason] += 1
-    usable.sort(key=lambda pair: (pair[1].arrived_at, pair[1].call_id))
-    old = outdated([call.features for _, call in usable], [call.arrived_at for _, call in usable])
-    drops[Drop.OLD_SCHEMA] += sum(old)
-    usable = [pair for pair, is_old in zip(usable, old, strict=True) if not is_old]
-
-    conversations = related(
-        [conversation_of(call.features) for _, call in usable],
-        [f"{candidate.origin} {candidate.session}" if candidate.session else "" for candidate, _ in usable],
-    )
-    sides = split(conversations, [call.arrived_at for _, call in usable], rules.shares)
+    divided = divide(candidates, rules)
+    drops = Counter(divided.drops)
     held_out: dict[Split, list[HeldOut]] = {side: [] for side in Split}
     samples: list[Sample] = []
     origins: list[str] = []
     kinds: list[frozenset[str]] = []
-    for place, ((candidate, call), conversation, side) in enumerate(zip(usable, conversations, sides, strict=True)):
-        report("masking", place / len(usable))
+    for place, (candidate, call, conversation, side) in enumerate(divided.calls):
+        report("masking", place / len(divided.calls))
         if side is not Split.TRAIN:
             held_out[side].append(HeldOut(call.call_id, conversation, call.arrived_at))
             continue
@@ -96,22 +79,6 @@ def curate(
         drops={reason: drops[reason] for reason in Drop if drops[reason]},
         masked=Counter(kind for place in kept for kind in sorted(kinds[place])),
     )
-
-
-def _forbidden(candidate: Candidate, rules: Rules) -> Drop | None:
-    """Why nothing at all may be learned from a call, by what is known without reading it."""
-    if candidate.served_by != "llm":
-        return Drop.SLM_SERVED
-    if candidate.upstream in rules.forbidden_upstreams:
-        return Drop.FORBIDDEN_UPSTREAM
-    if candidate.origin in rules.forbidden_origins:
-        return Drop.FORBIDDEN_KEY
-    if candidate.call is None:
-        return Drop.NOT_KEPT
-    answer = candidate.call.answer
-    if answer is None or not (answer.tool_calls or answer.text.strip()):
-        return Drop.INCOMPLETE
-    return None
 
 
 def _sample(

@@ -17,7 +17,8 @@ from typing import Any
 from router.learning.curation.chat import ChatMessage
 from router.learning.curation.drops import Drop, Dropped
 from router.learning.curation.placeholders import PLACEHOLDER, Placeholders
-from router.learning.curation.reading import Reader, is_json
+from router.learning.curation.reading import Reader
+from storage.redaction import is_json
 
 _WORD = re.compile(r"\w{3,}")
 _DIGITS = re.compile(r"\d{3,}")

@@ -13,6 +13,7 @@ from router.learning.curation.findings import Recogniser, settle
 from router.learning.curation.identifiers import Identifiers
 from router.learning.curation.people import People
 from router.learning.curation.phones import Phones
+from storage.redaction import is_json
 
 #: A string of valid JSON with the colon of a field's name, or a number as long as an account's.
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"(\s*:)?|(?<![\w.+-])\d{7,19}(?![\w.])')
@@ -64,17 +65,6 @@ class Reader:
         plain = _ESCAPES.sub("  ", text)
         findings = settle(finding for recogniser in self._recognisers for finding in recogniser.find(plain))
         return [(finding.kind, finding.start, finding.end) for finding in findings]
-
-
-def is_json(text: str) -> bool:
-    """Whether it is a JSON object or list."""
-    if not text.lstrip().startswith(("{", "[")):
-        return False
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def _strings(text: str) -> Iterator[tuple[str, str]]:

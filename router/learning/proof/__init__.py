@@ -6,6 +6,7 @@
     judge.py          what a comparator's own error costs
     ceiling.py        the LLM's agreement with itself
     bounds.py         exact confidence bounds on a rate, for one look
+    shares.py         shares of calls that come in conversations
     betting.py        evidence that may be looked at after every call
     standard.py       what has to be proved, and how many calls that takes
     evidence.py       compared calls as arrays; one call per conversation

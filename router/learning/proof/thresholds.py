@@ -26,6 +26,8 @@ from router.learning.proof.standard import Standard
 _HEADROOM = 1.6
 #: A starting point for every so many calls, up to three: a third of δ is too dear for a small sample.
 _CALLS_PER_START = 300
+#: So much of the best chance is as good: coverage is worth more than the last percent of it.
+_NEARLY = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +99,51 @@ def choose_threshold(
     passed = _fixed_sequence(n, failures, standard, starts)
     if not passed.any():
         return None
-    expected = np.rint(n / len(sample) * certification_calls).astype(np.int64)
-    rate = (failures + 0.5) / (n + 1)
-    chances = np.where(passed, bdtr(standard.allowed(expected), expected, rate), -1.0)
-    chances = np.nan_to_num(chances, nan=0.0)  # `bdtr` of -1 failures
+    chances = np.where(passed, _chances(n, failures, len(sample), standard, certification_calls), -1.0)
     fit = np.flatnonzero(chances >= likely)
     best = int(fit[-1]) if len(fit) else int(chances.argmax())
+    return _choice(grid, best, n, failures, chances, len(sample))
+
+
+def likeliest_threshold(calibration: Evidence, standard: Standard, certification_calls: int) -> Choice:
+    """What to try where the calibration split is too small to prove any threshold, or none passes.
+
+    Nothing is proved here: that is the certificate's part, on the other split, whatever was chosen. So the threshold
+    may be laid through the calibration calls themselves.
+
+    Returns:
+        The laxest of those whose certificate is nearly as likely to pass as the likeliest.
+    """
+    sample = calibration.one_per_conversation()
+    known = sample.confidences[~np.isnan(sample.confidences)]
+    grid = np.append(np.unique(known)[:0:-1], -np.inf)  # the least of them serves what -inf serves
+    n, failures = sample.tally(grid)
+    chances = _chances(n, failures, len(sample), standard, certification_calls)
+    best = int(np.flatnonzero(chances >= _NEARLY * chances.max())[-1])
+    return _choice(grid, best, n, failures, chances, len(sample))
+
+
+def _chances(
+    n: NDArray[np.int64], failures: NDArray[np.int64], calls: int, standard: Standard, certification_calls: int
+) -> NDArray[np.float64]:
+    """(T,) how likely the certification split certifies what served n of so many calibration calls, some in vain."""
+    expected = np.rint(n / max(calls, 1) * certification_calls).astype(np.int64)
+    chances: NDArray[np.float64] = bdtr(standard.allowed(expected), expected, (failures + 0.5) / (n + 1))
+    return np.nan_to_num(chances, nan=0.0)  # `bdtr` of -1 failures
+
+
+def _choice(
+    grid: NDArray[np.float64],
+    best: int,
+    n: NDArray[np.int64],
+    failures: NDArray[np.int64],
+    chances: NDArray[np.float64],
+    calls: int,
+) -> Choice:
     threshold = float(grid[best])
     return Choice(
         threshold if np.isfinite(threshold) else None,
-        int(n[best]), int(failures[best]), float(n[best] / len(sample)), float(chances[best]),
+        int(n[best]), int(failures[best]), float(n[best] / max(calls, 1)), float(chances[best]),
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from scipy.stats import binom
 
 from router.learning.proof.evidence import Evidence
 from router.learning.proof.standard import Standard
-from router.learning.proof.thresholds import Choice, choose_threshold, threshold_grid
+from router.learning.proof.thresholds import Choice, choose_threshold, likeliest_threshold, threshold_grid
 
 STANDARD = Standard(0.05, 0.05)
 REPEATS = 1000
@@ -105,3 +105,20 @@ def test_the_grid_falls_from_what_can_be_proved_to_everything() -> None:
     assert 1000 * (1 - grid[0]) >= 59
     assert threshold_grid([0.5] * 100, 1000, STANDARD).tolist() == [0.5, -np.inf]
     assert threshold_grid([np.nan] * 100, 1000, STANDARD).tolist() == [-np.inf]
+
+
+def test_a_small_calibration_split_proves_nothing_and_still_finds_what_is_likeliest_to_pass() -> None:
+    """40 calls: the five least sure fail. No threshold is proved by so few; the certificate has to prove it."""
+    sure = np.linspace(0.5, 1, 40)
+    calibration = Evidence.of(sure, sure < 0.57)
+    assert choose_threshold(calibration, np.append(sure[:0:-1], -np.inf), STANDARD, 80) is None
+    made = likeliest_threshold(calibration, STANDARD, 80)
+    assert made.threshold == sure[sure >= 0.57].min()
+    assert made.failures == 0
+    assert likeliest_threshold(Evidence.of(sure, sure < 0), STANDARD, 80).threshold is None
+
+
+@pytest.mark.parametrize("confidences", [[], [np.nan] * 3, [0.9]])
+def test_next_to_no_calibration_serves_all(confidences: list[float]) -> None:
+    made = likeliest_threshold(Evidence.of(confidences, [False] * len(confidences)), STANDARD, 80)
+    assert made.threshold is None

@@ -1,0 +1,62 @@
+"""Answers compared as a task's contract asks: for held-out calls, for shadow and audit copies."""
+
+from __future__ import annotations
+
+from router.contract import Answer, ContractKind, OutputContract, contract_for
+from router.encoder import CachedEncoder, TransformerEncoder
+from router.features import CallFeatures
+from router.learning.proof.agreement import Comparator, Outcome, Verdict, comparator_for
+from router.learning.proof.text import EmbeddedText
+
+#: From this cosine on, two sentences count as close: paraphrases mostly are, and so are some opposites (an embedding
+#: can't tell "enable" from "disable"). Nobody measured the error on the task: the certificate says what it compared by.
+LEAST_COSINE = 0.8
+
+
+class Comparison:
+    """A task's comparator."""
+
+    def __init__(self, contract: OutputContract, encoder: str) -> None:
+        """Nothing is loaded before two texts have to be compared.
+
+        Args:
+            contract: the task's.
+            encoder: sentence-transformers model for free text; empty for none.
+        """
+        self._contract = contract
+        self._text: Comparator = (
+            EmbeddedText(CachedEncoder(TransformerEncoder(encoder)), LEAST_COSINE) if encoder else _NoEncoder()
+        )
+        self.of_task = comparator_for(contract, self._text)
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether there is anything to compare by: free text needs an encoder."""
+        return self._contract.kind is not ContractKind.TEXT or not isinstance(self._text, _NoEncoder)
+
+    def compare(self, call: CallFeatures, reference: Answer | None, answer: Answer | None) -> Verdict:
+        """Compare the SLM's answer with the LLM's; the call's own schemas count.
+
+        Args:
+            reference: the LLM's; None where it has no whole one.
+            answer: the SLM's; None where it has no whole one.
+
+        Raises:
+            OSError: the encoder is not to be had.
+        """
+        if reference is None:
+            return Verdict(Outcome.INCOMPARABLE, "the LLM gave no whole answer")
+        if answer is None:
+            return Verdict(Outcome.DISAGREE, "the SLM gave no whole answer")
+        return comparator_for(contract_for(self._contract, call), self._text).compare(reference, answer)
+
+
+class _NoEncoder:
+    """Compares no texts, unless they are equal."""
+
+    name = "text: equal"
+
+    def compare(self, reference: Answer, answer: Answer) -> Verdict:
+        if reference.text.split() == answer.text.split():
+            return Verdict(Outcome.AGREE, "texts equal")
+        return Verdict(Outcome.INCOMPARABLE, "UNDERSTUDY_ENCODER is empty: no encoder to compare texts with")
