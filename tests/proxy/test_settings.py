@@ -46,7 +46,7 @@ def test_slm_servers_are_names_and_urls(text: str, servers: dict[str, str]) -> N
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("UNDERSTUDY_UPSTREM_URL", "http://x", "no such setting; known are UNDERSTUDY_ADMIN_TOKEN, "),
+        ("UNDERSTUDY_UPSTREM_URL", "http://x", "no such setting; known are UNDERSTUDY_ADAPTERS_DIR, "),
         ("UNDERSTUDY_UPSTREAM_URL", "api.openai.com", "'api.openai.com': must begin with http:// or https://"),
         ("UNDERSTUDY_RISK", "1.5", "'1.5': Input should be less than 1"),
         ("UNDERSTUDY_RETENTION_DAYS", "soon", "'soon': Input should be a valid integer"),

@@ -76,7 +76,7 @@ def fine_tune(
     require(method)
     _require(len(samples), recipe, Counter())
     opened = open_base(str(base))
-    asked = {
+    asked: dict[str, Any] = {
         "dataset": _digest(samples),
         "base": opened.name,
         "base_weights": weights_digest(opened.path),
@@ -188,7 +188,11 @@ def _train(
     else:
         trainer.model.peft_config["default"].base_model_name_or_path = base.name
     trainer.model.save_pretrained(draft.result)
-    settings = asdict(plan) | {"parameters": base.parameters, "device": str(trainer.args.device)}
+    settings = asdict(plan) | {
+        "parameters": base.parameters,
+        "context_tokens": base.context_tokens,
+        "device": str(trainer.args.device),
+    }
     if method is not Method.FULL:
         settings |= {"rank": recipe.rank, "alpha": recipe.alpha}
     return _Course(
@@ -257,7 +261,11 @@ def _trainer(
     follower: Follower,
 ) -> Trainer:
     cuda = torch.cuda.is_available()
-    checks = {"eval_strategy": "steps", "load_best_model_at_end": True, "metric_for_best_model": "eval_loss"}
+    checks: dict[str, Any] = {
+        "eval_strategy": "steps",
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "eval_loss",
+    }
     config = SFTConfig(
         output_dir=str(draft.checkpoints),
         max_steps=plan.steps,
@@ -320,9 +328,7 @@ def _rendered(
     renderer = Renderer(base.tokenizer, base.stops, limit)
     fit, unfit = renderer.render_all(samples, lambda done: progress(f"rendering: {done} of {len(samples)} samples"))
     _require(len(fit), recipe, unfit)
-    kept = validation_conversations(
-        [sample.conversation for sample, _ in fit], recipe.validation_share, recipe.seed
-    )
+    kept = validation_conversations([sample.conversation for sample, _ in fit], recipe.validation_share, recipe.seed)
     train = [rendered for sample, rendered in fit if sample.conversation not in kept]
     validation = [rendered for sample, rendered in fit if sample.conversation in kept]
     return train, validation, unfit

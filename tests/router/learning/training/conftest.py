@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections.abc import Callable
@@ -43,7 +44,8 @@ def sorting(count: int = 72) -> list[Sample]:
     """Words and their groups."""
     words = [(word, group) for group, words in GROUPS.items() for word in words]
     asked = [(phrase.format(word), group) for phrase in PHRASES for word, group in words]
-    return [sample(number, *asked[number % len(asked)][:1], {"content": asked[number % len(asked)][1]}) for number in range(count)]
+    chosen = itertools.islice(itertools.cycle(asked), count)
+    return [sample(number, question, {"content": group}) for number, (question, group) in enumerate(chosen)]
 
 
 def filing(count: int = 72) -> list[Sample]:
@@ -51,7 +53,9 @@ def filing(count: int = 72) -> list[Sample]:
 
     def call(group: str) -> dict[str, Any]:
         arguments = json.dumps({"under": group})
-        return {"tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "file", "arguments": arguments}}]}
+        return {
+            "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "file", "arguments": arguments}}]
+        }
 
     return [
         sample(number, each.chat[0]["content"], call(each.chat[1]["content"]), [TOOL])

@@ -28,9 +28,11 @@ from router.learning.training.model_card import ModelCard
 from router.learning.training.recipe import Method, Recipe
 from router.learning.training.trainer import memory_errors_named
 from router.learning.training.weights import weights_digest
-from tests.router.learning.training.conftest import QUICK, answers, filing, sample, sorting
+from tests.router.learning.training.conftest import QUICK, answers, filing, guessing, sample, sorting
 
-CPU_ONLY = pytest.mark.skipif("__import__('torch').cuda.is_available()", reason="says what a machine without a GPU says")
+CPU_ONLY = pytest.mark.skipif(
+    "__import__('torch').cuda.is_available()", reason="says what a machine without a GPU says"
+)
 
 
 def test_an_adapter_learns_the_task_and_its_base_does_not_change(base: Path, tmp_path: Path) -> None:
@@ -55,10 +57,8 @@ def test_tool_calls_are_learned_in_the_bases_own_form(base: Path, tmp_path: Path
     fine_tune(base, tmp_path / "filer", filing(), recipe=replace(QUICK, steps=100))
     asked = filing()[::9]
     said = answers(base, tmp_path / "filer", asked)
-    wanted = [
-        f'<tool_call>{{"name": "file", "arguments": {each.chat[-1]["tool_calls"][0]["function"]["arguments"]}}}</tool_call>'
-        for each in asked
-    ]
+    calls = [{"name": "file", "arguments": {"under": each.chat[-1]["content"]}} for each in sorting()[::9]]
+    wanted = [f"<tool_call>{json.dumps(call)}</tool_call>" for call in calls]
     assert sum(a == b for a, b in zip(said, wanted, strict=True)) >= len(asked) - 1, said
 
 
@@ -89,7 +89,7 @@ def test_the_card_says_what_was_trained_on_what(base: Path, tmp_path: Path) -> N
 
 
 def test_training_stops_when_the_kept_conversations_get_no_better(base: Path, tmp_path: Path) -> None:
-    contradictory = [replace(each, chat=[each.chat[0], sorting()[-number].chat[1]]) for number, each in enumerate(sorting())]
+    contradictory = guessing(sorting())
     recipe = replace(QUICK, steps=400, checks=40, patience=2)
     card = fine_tune(base, tmp_path / "a", contradictory, recipe=recipe)
     assert card.settings["steps_done"] < 400
@@ -133,7 +133,7 @@ def test_a_killed_training_goes_on_and_ends_as_if_it_had_not_been_killed(base: P
     (torn / "trainer_state.json").write_text('{"best')
     told: list[str] = []
     resumed = fine_tune(base, out, sorting(), recipe=QUICK, progress=told.append)
-    assert [text.partition(",")[0] for text in told if text.startswith("training")][0] == "training: step 41 of 60"
+    assert next(text for text in told if text.startswith("training")).startswith("training: step 41 of 60")
     whole = fine_tune(base, tmp_path / "b", sorting(), recipe=QUICK)
     assert (resumed.losses, resumed.validation_losses) == (whole.losses, whole.validation_losses)
     assert resumed.weights == whole.weights
@@ -164,7 +164,7 @@ def test_a_draft_of_something_else_is_not_taken_up(base: Path, tmp_path: Path) -
         (None, sorting(), NoChatTemplate, "has no chat template; take an instruction-tuned one"),
         ("{{ messages[0].content }}{% if add_generation_prompt %}: {% endif %}", filing(), ToolsUnrenderable, "tools"),
         (
-            "{{ tools }}{{ messages[0].content }}: {% if not add_generation_prompt %}{{ messages[1].content }}{% endif %}",
+            "{{ tools }}{{ messages[0].content }}: {% if not add_generation_prompt %}{{ messages[1].role }}{% endif %}",
             filing(),
             ToolsUnrenderable,
             "leaves out the tool calls",
@@ -187,10 +187,10 @@ def test_a_template_that_will_not_do_is_a_clear_end(
 
 
 def test_too_few_samples_say_how_many_are_needed(base: Path, tmp_path: Path) -> None:
-    with pytest.raises(TooFewSamples, match="there are 12 samples to train on, and 50 are needed$"):
+    with pytest.raises(TooFewSamples, match=r"there are 12 samples to train on, and 50 are needed$"):
         fine_tune(base, tmp_path / "a", sorting(12))
     long = [sample(number, "sort " * 300, {"content": "fruit"}) for number in range(60)]
-    with pytest.raises(TooFewSamples, match="there are 12 samples .* 50 are needed; left out: 60 too_long$"):
+    with pytest.raises(TooFewSamples, match=r"there are 12 samples .* 50 are needed; left out: 60 too_long$"):
         fine_tune(base, tmp_path / "a", [*sorting(12), *long])
     assert list(tmp_path.iterdir()) == []
 
@@ -204,7 +204,7 @@ def test_divergence_leaves_nothing_behind(base: Path, tmp_path: Path) -> None:
 def test_running_out_of_memory_has_a_name() -> None:
     import torch
 
-    with pytest.raises(OutOfMemory, match="out of memory: .* smaller base model") as raised, memory_errors_named():
+    with pytest.raises(OutOfMemory, match=r"out of memory: .* smaller base model") as raised, memory_errors_named():
         torch.empty(2**50)
     assert "\n" not in str(raised.value)
     with pytest.raises(RuntimeError, match="shape"), memory_errors_named():
@@ -213,7 +213,7 @@ def test_running_out_of_memory_has_a_name() -> None:
 
 @CPU_ONLY
 def test_qlora_says_what_it_needs(base: Path, tmp_path: Path) -> None:
-    with pytest.raises(MethodUnavailable, match="qlora needs a CUDA GPU .*lora needs neither"):
+    with pytest.raises(MethodUnavailable, match=r"qlora needs a CUDA GPU .*lora needs neither"):
         fine_tune(base, tmp_path / "a", sorting(), method=Method.QLORA)
 
 
