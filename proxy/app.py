@@ -23,6 +23,7 @@ from proxy.headers import find
 from proxy.metrics import Metrics
 from proxy.recorder import Recorder
 from proxy.relay import Relay
+from proxy.runs import Runs
 from proxy.serving import Serving
 from proxy.settings import Settings
 from proxy.slm import SlmClient
@@ -81,6 +82,7 @@ async def _lifespan(app: FastAPI, settings: Settings, cipher: Cipher, gate: Gate
         llm=Llm(settings),
         slm=SlmClient(session, settings, metrics, Reloader(settings)),
         gate=gate,
+        runs=Runs(settings),
     )
     app.state.understudy = state
     await asyncio.to_thread(_first_look, state)
@@ -93,6 +95,7 @@ async def _lifespan(app: FastAPI, settings: Settings, cipher: Cipher, gate: Gate
         await session.close()
         await asyncio.to_thread(spool.close)
         database.close()
+        state.runs.close()
 
 
 def _first_look(state: State) -> None:

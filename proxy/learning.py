@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import structlog
 
 from proxy.errors import Conflict
+from proxy.lineage import Change, changes_of, put_on_record
 from proxy.wire.answer import read_answer
 from router.encoder import StaticEncoder, TransformerEncoder
 from router.errors import SnapshotInvalid
@@ -23,7 +24,7 @@ from storage.ids import parse_call_id
 from storage.models import Call
 from storage.repositories.calls import StoredCall, assign_clusters, iter_calls
 from storage.repositories.clusters import StoredCluster, activate_snapshot
-from storage.repositories.state import active_snapshot_id
+from storage.repositories.state import active_snapshot_id, lock_serving
 
 log = structlog.get_logger()
 
@@ -34,6 +35,7 @@ class Learned:
 
     Attributes:
         damaged: calls that were left out, because what they said lies in a damaged block of the log.
+        changes: what became of the tasks of the snapshot before, where they did not just go on.
     """
 
     snapshot_id: str
@@ -41,10 +43,24 @@ class Learned:
     clusters: int
     unassigned: int
     damaged: int
+    changes: tuple[Change, ...]
+
+    @property
+    def words(self) -> list[str]:
+        """For the terminal, and a run's record: clauses."""
+        damaged = [f"{damaged_calls(self.damaged)}; skipped"] if self.damaged else []
+        found = f"{self.calls} calls, {self.clusters} tasks, {self.unassigned} calls in none; "
+        found += f"snapshot {self.snapshot_id} is in force"
+        return [*damaged, found, *(change.in_words for change in self.changes)]
 
 
 def learn_from_log(
-    database: Database, cipher: Cipher, artifacts: ArtifactStore, progress: Callable[[str], None], encoder: str = ""
+    database: Database,
+    cipher: Cipher,
+    artifacts: ArtifactStore,
+    progress: Callable[[str], None],
+    encoder: str = "",
+    actor: str = "cli",
 ) -> Learned:
     """Learn a snapshot from all calls in the log and put it in force.
 
@@ -53,6 +69,7 @@ def learn_from_log(
         progress: told the name of each stage as it begins, and `name: how far` as it goes on.
         encoder: sentence-transformers model that payloads are read with. Empty, or not to be had: tasks are known by
             their templates alone.
+        actor: who wants it, for the audit trail: a task that was split or merged loses its certificates.
 
     Raises:
         Conflict: there is nothing in the log to learn from.
@@ -90,11 +107,14 @@ def learn_from_log(
         )
         for cluster in snapshot.clusters.values()
     ]
+    changes = changes_of(snapshot.lineage)
     with database.write() as session:
+        lock_serving(session)
         activate_snapshot(session, cipher, artifact_id, len(calls), rows)
         assign_clusters(session, artifact_id, assigned)
+        put_on_record(session, changes, actor)
     unassigned = sum(cluster is None for _, cluster in assigned)
-    return Learned(artifact_id, len(calls), len(rows), unassigned, len(damaged))
+    return Learned(artifact_id, len(calls), len(rows), unassigned, len(damaged), changes)
 
 
 def damaged_calls(count: int) -> str:

@@ -116,6 +116,9 @@ class Settings(BaseModel):
     training_usd_per_hour: Usd = Field(
         0.0, description="what the machine costs while it trains; 0: left out of the cost"
     )
+    learn_every_hours: float = Field(
+        24.0, ge=0, le=_CENTURY_DAYS, description="hours between two looks for new tasks, if the log grew; 0: never"
+    )
     drain_seconds: float = Field(30.0, ge=0, le=_DAY_SECONDS, description="time that running calls get at shutdown")
 
     @field_validator("slm_url", mode="before")

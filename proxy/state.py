@@ -10,6 +10,7 @@ from proxy.attempts import SlmTransport
 from proxy.auth import Gate
 from proxy.metrics import Metrics
 from proxy.recorder import Recorder
+from proxy.runs import Runs
 from proxy.serving import Serving
 from proxy.settings import Settings
 from proxy.upstreams import Llm
@@ -35,6 +36,7 @@ class State:
     llm: Llm
     slm: SlmTransport
     gate: Gate
+    runs: Runs
 
     @property
     def llm_authorization(self) -> bytes | None:

@@ -1,4 +1,4 @@
-"""`understudy serve`: worker processes that share one port, and the shipper beside them.
+"""`understudy serve`: worker processes that share one port, and the shipper and the learner beside them.
 
 The supervisor is uvicorn's, also for a single worker, so that there is one way to run. It holds no traffic and no
 state: it starts children, replaces the dead, and ends when told to. A child whose supervisor was killed drains and
@@ -19,6 +19,7 @@ import socket
 import sys
 import threading
 import time
+from importlib.util import find_spec
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -28,7 +29,7 @@ import structlog
 from uvicorn.config import STARTUP_FAILURE, Config
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
-from proxy.errors import DataDirUnusable, PortUnusable
+from proxy.errors import DataDirUnusable, PortUnusable, UnderstudyError
 from proxy.http_server import ClientConnection
 from proxy.logs import configure_logs
 from proxy.settings import Settings
@@ -48,6 +49,9 @@ HEALTHCHECK_SECONDS = 15
 # Pause before a worker that died young is replaced, so that a broken installation does not burn a core.
 RESTART_PAUSE_SECONDS = 1.0
 YOUNG_SECONDS = 3.0
+YOUNG_LEARNER_SECONDS = 60.0
+# A learner that dies again and again is started ever more rarely, down to once in so many seconds: nobody waits for it.
+LEARNER_PAUSE_SECONDS = 60.0
 # Given to a child beyond its own drain before it is killed.
 GRACE_SECONDS = 5.0
 # The shipper's last round at shutdown; what it does not get done stays in the spool.
@@ -57,7 +61,9 @@ spawn = multiprocessing.get_context("spawn")
 log = structlog.get_logger()
 
 
-def serve(settings: Settings, host: str, port: int, workers: int, announce: Callable[[str], None]) -> int:
+def serve(
+    settings: Settings, host: str, port: int, workers: int, announce: Callable[[str], None], *, learner: bool = True
+) -> int:
     """Serve until SIGTERM or SIGINT.
 
     Args:
@@ -66,6 +72,7 @@ def serve(settings: Settings, host: str, port: int, workers: int, announce: Call
         port: 0 takes any free one.
         workers: at least 1.
         announce: gets the base URL as soon as every worker serves.
+        learner: whether to learn, too; it needs DBOS to be installed.
 
     Returns:
         The exit status: 0 after an orderly end, 1 when the workers could not start.
@@ -97,7 +104,10 @@ def serve(settings: Settings, host: str, port: int, workers: int, announce: Call
     )
     shown_host = f"[{host}]" if ":" in host else host
     url = f"http://{shown_host}:{listener.getsockname()[1]}"
-    supervisor = Supervisor(config, [listener], settings, lambda: announce(url))
+    if learner and find_spec("dbos") is None:
+        log.warning("learner.not_started", reason="dbos is not installed")
+        learner = False
+    supervisor = Supervisor(config, [listener], settings, lambda: announce(url), learner=learner)
     supervisor.run()
     return 1 if supervisor.failed else 0
 
@@ -199,29 +209,43 @@ class Worker(Process):
 
 
 class Supervisor(Multiprocess):
-    """Keeps N workers and the shipper alive.
+    """Keeps N workers, the shipper and the learner alive.
 
     Attributes:
         failed: whether it ended because the workers could not start.
     """
 
     def __init__(
-        self, config: Config, sockets: Sequence[socket.socket], settings: Settings, announce: Callable[[], None]
+        self,
+        config: Config,
+        sockets: Sequence[socket.socket],
+        settings: Settings,
+        announce: Callable[[], None],
+        *,
+        learner: bool,
     ) -> None:
         super().__init__(config, list(sockets))
         self.failed = False
         self._settings = settings
         self._announce: Callable[[], None] | None = announce
         self._shipper: SpawnProcess | None = None
+        self._learner: SpawnProcess | None = None
+        self._learner_wanted = learner
+        self._learner_at = 0.0
+        self._learner_pause_seconds = RESTART_PAUSE_SECONDS
         self._started_at: dict[int | None, float] = {}
 
     def run(self) -> None:
-        """Start, watch, and stop in order: workers drain first, then the shipper takes what they logged last."""
+        """Start, watch, and stop in order: workers drain first, then the shipper takes what they logged last.
+
+        The learner ends before them all, at once: what it was at is gone on with by the next.
+        """
         self.init_processes()
         while not self.should_exit.is_set():
             wait([child.sentinel for child in self._children()], timeout=TICK_SECONDS)
             self.handle_signals()
             self.keep_subprocess_alive()
+        self._stop_learner()
         self.terminate_all()
         self.join_all()
         self._stop_shipper()
@@ -253,9 +277,29 @@ class Supervisor(Multiprocess):
             _forget_gauges(self._shipper.pid)
             self._pause_if_young(self._shipper.pid)
             self._shipper = self._start_shipper()
+        self._keep_learner_alive()
         if self._announce is not None and all(worker.is_ready(HEALTHCHECK_SECONDS) for worker in self.processes):
             self._announce()
             self._announce = None
+
+    def _keep_learner_alive(self) -> None:
+        """Start the learner, once the workers serve, and again when it has died; nothing waits for it."""
+        if not self._learner_wanted or self._announce is not None:
+            return
+        now = time.monotonic()
+        if self._learner is None:
+            if now >= self._learner_at:
+                self._learner = spawn.Process(target=learn, args=(self._settings,), name="learner")
+                self._learner.start()
+                self._started_at[self._learner.pid] = now
+        elif not self._learner.is_alive():
+            log.warning("learner.died", pid=self._learner.pid, exit_status=self._learner.exitcode)
+            _forget_gauges(self._learner.pid)
+            young = now - self._started_at.pop(self._learner.pid, 0.0) < YOUNG_LEARNER_SECONDS
+            self._learner_pause_seconds = (
+                min(2 * self._learner_pause_seconds, LEARNER_PAUSE_SECONDS) if young else RESTART_PAUSE_SECONDS
+            )
+            self._learner, self._learner_at = None, now + self._learner_pause_seconds
 
     def join_all(self) -> None:
         """Wait for the workers to drain; kill those that are still there a little after their time."""
@@ -268,7 +312,8 @@ class Supervisor(Multiprocess):
                 worker.process.join()
 
     def _children(self) -> list[SpawnProcess]:
-        return [worker.process for worker in self.processes] + ([self._shipper] if self._shipper else [])
+        beside = [child for child in (self._shipper, self._learner) if child is not None]
+        return [worker.process for worker in self.processes] + beside
 
     def _start_worker(self) -> Worker:
         worker = Worker(self.config, self.sockets)
@@ -290,6 +335,11 @@ class Supervisor(Multiprocess):
         if self._shipper.is_alive():
             self._shipper.kill()
             self._shipper.join()
+
+    def _stop_learner(self) -> None:
+        if self._learner is not None:
+            self._learner.kill()
+            self._learner.join()
 
     def _pause_if_young(self, pid: int | None) -> None:
         if time.monotonic() - self._started_at.pop(pid, 0.0) < YOUNG_SECONDS:
@@ -314,3 +364,18 @@ def ship(settings: Settings) -> None:
     end_with_parent()
     os.nice(19)
     run_shipper(settings)
+
+
+def learn(settings: Settings) -> None:
+    """The learner process, from its first line to its last."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from proxy.learner import run_learner
+
+    configure_logs()
+    end_with_parent()
+    os.nice(10)  # what it looks after is served from; its stages, which compute for hours, stand behind it
+    try:
+        run_learner(settings)
+    except (UnderstudyError, StorageError) as error:
+        log.error("learner.failed", error=str(error))
+        sys.exit(1)

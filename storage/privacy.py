@@ -15,7 +15,10 @@ DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 _OTHERS = 0o077
 #: What the product keeps in its data directory; whatever else lies there is somebody else's business.
-_OURS = ("understudy.db*", "serving.json", "encryption.key", "admin-token", "spool", "artifacts", "metrics")
+_OURS = (
+    "understudy.db*", "runs.sqlite*", "learner-*.lock", "serving.json", "encryption.key", "admin-token", "spool",
+    "artifacts", "metrics",
+)  # fmt: skip
 
 
 def keep_private(data_dir: Path) -> None:

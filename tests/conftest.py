@@ -107,7 +107,7 @@ class Proxy:
         return 0.0
 
     def children(self, kind: str) -> list[psutil.Process]:
-        """Its `worker` processes, or its `shipper`, oldest first."""
+        """Its `worker` processes, or its `shipper` or `learner`, oldest first."""
         children = psutil.Process(self.process.pid).children()
         return sorted((c for c in children if _kind(c) == kind), key=lambda child: child.create_time())
 
@@ -134,11 +134,11 @@ class Proxy:
 
 
 def _kind(child: psutil.Process) -> str:
-    """`worker`, `shipper`, `tracker` (of Python's multiprocessing); `gone` for one that has just ended."""
+    """`worker`, `shipper`, `learner`, `tracker` (of Python's multiprocessing); `gone` for one that has just ended."""
     try:
         if "resource_tracker" in " ".join(child.cmdline()):
             return "tracker"
-        return "shipper" if child.nice() == 19 else "worker"
+        return {19: "shipper", 10: "learner"}.get(child.nice(), "worker")
     except psutil.NoSuchProcess:  # zombies among them
         return "gone"
 
@@ -156,18 +156,24 @@ class Serve(Protocol):
 
 
 @contextmanager
-def running(directory: Path, workers: int = 1, data_dir: Path | None = None, **values: str) -> Iterator[Proxy]:
+def running(
+    directory: Path, workers: int = 1, data_dir: Path | None = None, learner: bool = False, **values: str
+) -> Iterator[Proxy]:
     """Run the product as an operator would, until the end of the block.
 
     Args:
         directory: holds the data directory, unless another is given, and the output.
+        learner: whether it learns, too; most tests have no use for the work that it makes.
         values: settings, by their names without the prefix, in lower case.
     """
     data_dir = data_dir or directory / "data"
     errors = directory / f"errors-{time.monotonic_ns()}.log"
     with errors.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "proxy.cli", "serve", "--port", "0", "--workers", str(workers)],
+            [
+                *(sys.executable, "-m", "proxy.cli", "serve", "--port", "0", "--workers", str(workers)),
+                "--learner" if learner else "--no-learner",
+            ],
             env=environment_with(data_dir, **values),
             stdout=subprocess.PIPE,
             stderr=file,

@@ -8,7 +8,7 @@ from proxy.settings import load_settings
 
 def learn() -> None:
     """Discover the recurring tasks in the call log and put them in force. Example: understudy learn"""
-    from proxy.learning import damaged_calls, learn_from_log
+    from proxy.learning import learn_from_log
     from storage.artifacts import ArtifactStore
 
     settings = load_settings()
@@ -16,10 +16,5 @@ def learn() -> None:
     artifacts = ArtifactStore(settings.artifacts_dir, cipher)
     with progress("reading the log") as tell:
         found = learn_from_log(database, cipher, artifacts, tell, settings.encoder)
-    if found.damaged:
-        console.print(f"{damaged_calls(found.damaged)}; skipped", soft_wrap=True)
-    console.print(
-        f"{found.calls} calls, {found.clusters} tasks, {found.unassigned} calls in none; "
-        f"snapshot {found.snapshot_id} is in force",
-        soft_wrap=True,
-    )
+    for words in found.words:
+        console.print(words, soft_wrap=True)

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from proxy.cli import database, demo, evaluate, export, import_log, learn, models, promotions, replay, report, serve
+from proxy.cli import (
+    database,
+    demo,
+    evaluate,
+    export,
+    import_log,
+    learn,
+    models,
+    promotions,
+    replay,
+    report,
+    runs,
+    serve,
+    train,
+)
 
 app = typer.Typer(
     name="understudy",
@@ -20,7 +34,10 @@ app.command()(learn.learn)
 app.command()(report.report)
 app.command()(export.export)
 app.command()(models.models)
+app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command()(runs.runs)
+app.command()(runs.learner)
 app.command()(promotions.promote)
 app.command()(promotions.demote)
 app.command()(replay.replay)

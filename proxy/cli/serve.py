@@ -22,6 +22,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.", callback=_named)] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the port.")] = 1,
+    learner: Annotated[bool, typer.Option("--learner/--no-learner", help="Learn, too, in a process beside.")] = True,
 ) -> None:
     """Serve: relay calls, log them, divert promoted tasks. Example: understudy serve --port 8000 --workers 4"""
     from proxy.auth import admin_token
@@ -45,4 +46,4 @@ def serve(
             console.print(f"tasks and savings: {url}/  metrics: {url}/metrics")
         sys.stdout.flush()
 
-    raise typer.Exit(run(settings, host, port, workers, announce))
+    raise typer.Exit(run(settings, host, port, workers, announce, learner=learner))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from proxy.runs import Run, RunKind, RunStatus
 from router.promotion import Cause, Stage
 
 Item = TypeVar("Item")
@@ -208,6 +210,75 @@ class Savings(BaseModel):
     unpriced_calls: int = Field(description="calls whose model has no known price; they are in no sum of money")
 
 
+class WishedRun(BaseModel):
+    """Body of a run."""
+
+    model_config = ConfigDict(extra="forbid", from_attributes=True)
+
+    kind: RunKind = Field(
+        description="`learn`: the log into tasks. `train`: a task's calls into an SLM with a certificate, passing or "
+        "not. `evaluate`: an SLM that is there into a certificate. None of them promotes anything"
+    )
+    cluster: str | None = Field(None, description="the task; of `train` and `evaluate`")
+    base: str | None = Field(None, description="base model to train on; what the SLM server says that it serves")
+    method: Literal["lora", "qlora", "full"] = "lora"
+    model: str | None = Field(
+        None, min_length=1, description="of `evaluate`: the SLM; of `train`: what it is to be called"
+    )
+    slm: str | None = Field(None, description="server name in UNDERSTUDY_SLM_URL; needed where there are several")
+
+
+class RunProgress(BaseModel):
+    """How far a stage is."""
+
+    text: str
+    share: float | None = Field(None, description="done, in [0, 1]; None where it isn't known")
+    seconds_left: float | None = None
+
+
+class RunStage(BaseModel):
+    """A stage that has come to its end."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    name: str
+    started_at: datetime | None
+    ended_at: datetime | None
+    figures: dict[str, Any] | None = Field(description="what it found; None where it failed")
+    error: str | None
+
+
+class RunShown(WishedRun):
+    """A run."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: str
+    status: RunStatus
+    asked_by: str = Field(description="`schedule` where nobody did")
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    learner: str | None = Field(description="machine and data directory of the learner that has it")
+    stage: str | None = Field(description="what it is at")
+    progress: RunProgress | None
+    record: str | None = Field(description="the end in words")
+    error: str | None = Field(description="why it failed, in one line")
+
+    @classmethod
+    def of(cls, run: Run) -> Self:
+        """A run as the API gives it."""
+        return cls.model_validate(asdict(run) | asdict(run.wish))
+
+
+class RunDetails(RunShown):
+    """A run, with all that it has told."""
+
+    stages: list[RunStage] = Field(description="those that have ended, in order; after a crash it goes on behind them")
+    lines: list[str] = Field(description="the newest that its stages said, oldest first")
+    figures: dict[str, Any] | None = Field(description="what each stage found, by its name; of a run that is done")
+
+
 class AuditEntry(BaseModel):
     """Who did what."""
 
@@ -237,6 +308,12 @@ class Calls(ListOf[dict[str, Any]]):
     """A page of the log."""
 
     total: int = Field(description="calls in the log")
+    next: str | None = Field(description="`before` of the following page; None on the last")
+
+
+class RunsPage(ListOf[RunShown]):
+    """A page of runs."""
+
     next: str | None = Field(description="`before` of the following page; None on the last")
 
 

@@ -241,9 +241,15 @@ def _with_bodies(
         yield StoredCall(row, request, response, tuple(kept.attempts))
 
 
-def count_calls(session: ReadSession) -> int:
-    """How many calls are in the database."""
-    return session.scalar(select(func.count()).select_from(Call)) or 0
+def count_calls(session: ReadSession, since: datetime | None = None) -> int:
+    """How many calls are in the database; of those that arrived after a moment, if one is given."""
+    query = select(func.count()).select_from(Call)
+    return session.scalar(query if since is None else query.where(Call.arrived_at > since)) or 0
+
+
+def first_arrival(session: ReadSession) -> datetime | None:
+    """When the oldest call in the database arrived; None while there is none."""
+    return session.scalar(select(func.min(Call.arrived_at)))
 
 
 def endpoints_in_log(session: ReadSession) -> list[str]:

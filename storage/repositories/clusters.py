@@ -58,6 +58,11 @@ def earlier_snapshots(session: ReadSession, snapshot_id: str, limit: int = 5) ->
     return list(session.scalars(query.order_by(SnapshotRow.activated_at.desc()).limit(limit)))
 
 
+def last_snapshot(session: ReadSession) -> SnapshotRow | None:
+    """The snapshot that was put in force last; None before anything was learned."""
+    return session.scalar(select(SnapshotRow).order_by(SnapshotRow.activated_at.desc()).limit(1))
+
+
 def list_clusters(session: ReadSession, cipher: Cipher) -> list[StoredCluster]:
     """The active snapshot's tasks, largest first.
 

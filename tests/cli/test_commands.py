@@ -18,7 +18,7 @@ from tests.conftest import understudy
 from tests.storage.conftest import damage_block, make_record
 
 COMMANDS = [
-    "serve", "demo", "import", "report", "learn", "export", "models", "promote", "demote", "replay", "purge",
+    "serve", "demo", "import", "report", "learn", "export", "models", "train", "runs", "learner", "promote", "demote", "replay", "purge",
     "db upgrade",
 ]  # fmt: skip
 CALL = {
@@ -47,6 +47,10 @@ def test_every_command_explains_itself(tmp_path: Path, command: str) -> None:
         (["export", "c-none"], {}, "there is no cluster c-none"),
         (["export", "c-none"], {"upstream_allows_training": "false"}, "terms forbid training"),
         (["demote", "c-none"], {}, "there is no cluster c-none"),
+        (["train", "c-none"], {}, "there is no cluster c-none"),
+        (["train", "c-none", "--json"], {}, "there is no cluster c-none"),
+        (["runs", "c-none"], {}, "there is no run c-none"),
+        (["runs", "c-none", "--cancel"], {}, "there is no run c-none"),
         (["promote", "c-none", "--model", "m", "--stage", "shadow"], {}, "there is no cluster c-none"),
         (["promote", "c-none", "--model", "m", "--stage", "live"], {}, "there is no cluster c-none"),
         (["demote", "c-1", "--url", "http://127.0.0.1:9"], {}, "no answer from a proxy's admin API"),

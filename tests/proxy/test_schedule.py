@@ -1,0 +1,76 @@
+"""When runs begin by themselves."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from proxy.learner import begin_what_is_due
+from proxy.runs import RunKind, Runs
+from proxy.schedule import Learnable, is_learning_due
+from proxy.settings import load_settings
+from storage.cipher import Cipher
+from storage.database import Database
+from storage.records import CallFacts
+from storage.repositories.calls import insert_calls
+from storage.repositories.clusters import activate_snapshot
+from tests.storage.conftest import make_record
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+CIPHER = Cipher(bytes(32))
+
+
+@pytest.mark.parametrize(
+    ("new", "learned", "hours_ago", "every", "due"),
+    [
+        (0, None, 30, 24, False),  # nothing to learn from
+        (5, None, 1, 24, False),
+        (5, None, 24, 24, True),
+        (1000, None, 1, 24, True),  # enough for a first look
+        (199, 1000, 30, 24, False),
+        (200, 1000, 30, 24, True),  # a fifth
+        (200, 1000, 23, 24, False),
+        (999, 100_000, 30, 24, False),
+        (1000, 100_000, 30, 24, True),
+        (10_000, 1000, 1000, 0, False),  # switched off
+        (-50, 1000, 1000, 24, False),  # the clean-up took more than came
+    ],
+)
+def test_the_log_is_learned_again_when_it_grew(
+    new: int, learned: int | None, hours_ago: float, every: float, due: bool
+) -> None:
+    known = Learnable(new, learned, NOW - timedelta(hours=hours_ago))
+    assert is_learning_due(known, every, NOW) is due
+
+
+def test_nothing_is_due_before_the_first_call() -> None:
+    assert not is_learning_due(Learnable(0, None, None), 24, NOW)
+
+
+def test_the_schedule_asks_once_and_not_again_until_the_log_grew(tmp_path: Path) -> None:
+    settings = load_settings({}, data_dir=tmp_path)
+    database, runs = Database(settings.database), Runs(settings)
+    database.upgrade(CIPHER)
+    now = datetime.now(UTC)
+    begin_what_is_due(settings, database, runs, now)
+    assert runs.list_runs() == []
+    arrived = int((now - timedelta(hours=25)).timestamp() * 1e9)
+    with database.write() as session:
+        insert_calls(session, CIPHER, [(make_record(arrived_at_ns=arrived), CallFacts()) for _ in range(10)])
+    for _ in range(2):
+        begin_what_is_due(settings, database, runs, now)
+    [asked] = runs.list_runs()
+    assert (asked.wish.kind, asked.asked_by) == (RunKind.LEARN, "schedule")
+    runs.cancel(asked.id)
+    with database.write() as session:
+        activate_snapshot(session, CIPHER, "s", 10, [])
+    begin_what_is_due(settings, database, runs, now + timedelta(hours=30))
+    assert len(runs.list_runs()) == 1
+    late = int((datetime.now(UTC) + timedelta(hours=1)).timestamp() * 1e9)
+    with database.write() as session:
+        insert_calls(session, CIPHER, [(make_record(arrived_at_ns=late), CallFacts()) for _ in range(2)])
+    begin_what_is_due(settings, database, runs, now + timedelta(hours=30))
+    assert len(runs.list_runs()) == 2
+    runs.close()
