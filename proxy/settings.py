@@ -91,6 +91,9 @@ class Settings(BaseModel):
         5.0, description="known cost of shadow and audit copies in a day (UTC), over all workers"
     )
     copies_at_once: int = Field(4, ge=1, le=1024, description="shadow and audit copies in flight, for each worker")
+    autopilot: Literal["off", "propose", "on"] = Field(
+        "propose", description="steps that the evidence allows: never looked for, shown by the admin API, or taken"
+    )
     log_bodies: Literal["full", "redacted", "metadata", "off"] = Field(
         "full", description="how much of the calls is kept"
     )

@@ -285,6 +285,29 @@ class PromotionRow(Base):
     audit_share: Mapped[float | None]
 
 
+class WatchRow(Base):
+    """What is known of a promotion since it was made. One writer: the learner.
+
+    Attributes:
+        conversations, failures: compared since then, of those that the SLM served or would have, and how many of them
+            disagreed.
+        audit: the JSON form of `router.learning.proof.audit.Audit`; it may have begun with an earlier promotion.
+        drift: of the payloads, as `proxy/payload_drift.py` keeps it; None where nothing was measured yet.
+        shadow: what may become a certificate, one list for each copy: conversation, confidence or None, verdict, when.
+    """
+
+    __tablename__ = "watches"
+
+    promotion_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    cluster_id: Mapped[str]
+    conversations: Mapped[int]
+    failures: Mapped[int]
+    audit: Mapped[dict[str, Any]]
+    drift: Mapped[dict[str, Any] | None]
+    shadow: Mapped[list[Any]]
+    updated_at: Mapped[datetime]
+
+
 class CertificateRow(Base):
     """What was proved of an SLM on a cluster, passing or not; never changed. The newest of the two counts.
 
@@ -381,4 +404,5 @@ __all__ = [
     "SnapshotRow",
     "StageMoveRow",
     "State",
+    "WatchRow",
 ]
