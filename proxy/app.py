@@ -16,6 +16,8 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from proxy.auth import Gate, admin_token
+from proxy.copies import Copies
+from proxy.copy_budget import CopyBudget
 from proxy.endpoints import admin, health, page
 from proxy.endpoints.errors import shape_errors
 from proxy.errors import error_body
@@ -69,6 +71,9 @@ async def _lifespan(app: FastAPI, settings: Settings, cipher: Cipher, gate: Gate
     artifacts = ArtifactStore(settings.artifacts_dir, cipher)
     serving = Serving(settings.data_dir / "serving.json", database, artifacts, metrics, settings.encoder)
     session = open_session(settings)
+    llm = Llm(settings)
+    slm = SlmClient(session, settings, metrics, Reloader(settings))
+    copies = Copies(settings, metrics, serving, slm, llm, gate, spool, CopyBudget(database, settings.copy_usd_per_day))
     state = State(
         settings=settings,
         metrics=metrics,
@@ -79,8 +84,9 @@ async def _lifespan(app: FastAPI, settings: Settings, cipher: Cipher, gate: Gate
         artifacts=artifacts,
         serving=serving,
         session=session,
-        llm=Llm(settings),
-        slm=SlmClient(session, settings, metrics, Reloader(settings)),
+        llm=llm,
+        slm=slm,
+        copies=copies,
         gate=gate,
         runs=Runs(settings),
     )
@@ -91,6 +97,7 @@ async def _lifespan(app: FastAPI, settings: Settings, cipher: Cipher, gate: Gate
         yield
     finally:
         serving.stop()
+        await copies.close()
         state.llm.close()
         await session.close()
         await asyncio.to_thread(spool.close)

@@ -30,7 +30,7 @@ class Served:
             client leaves; it may raise `UpstreamCut` or `UpstreamTimeout`, which the client sees as an error event.
         model: what answered, as the client is told (`x-understudy-model`).
         upstream: the SLM server's name in `UNDERSTUDY_SLM_URL`.
-        confidence: mean probability of the answer's tokens, in [0, 1]; None where the server doesn't say.
+        confidence: mean token probability; None where the server gave none.
     """
 
     status: int

@@ -24,7 +24,7 @@ def proposal_for(session: ReadSession, cipher: Cipher, settings: Settings, clust
         NotFound: there is no such task.
         Undecipherable: the task was learned with another key.
     """
-    if settings.autopilot == Autopilot.OFF:
+    if settings.autopilot is Autopilot.OFF:
         return None
     current = current_promotion(session, cluster_id)
     models = {row.model for row in list_certificates(session, cluster_id)} if current is None else {current.model}
@@ -34,9 +34,7 @@ def proposal_for(session: ReadSession, cipher: Cipher, settings: Settings, clust
 def _standing(
     session: ReadSession, cipher: Cipher, settings: Settings, cluster_id: str, model: str, current: PromotionRow | None
 ) -> Standing:
-    slm, adapter = (
-        (current.slm, current.adapter) if current else whereabouts(settings, get_model(session, model))
-    )
+    slm, adapter = (current.slm, current.adapter) if current else whereabouts(settings, get_model(session, model))
     proof = proof_of(session, settings, subject_today(session, cipher, cluster_id, model, slm, adapter))
     last = last_move(session, cluster_id, model)
     certificate = proof.certificate

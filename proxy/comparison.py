@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from proxy.settings import Settings
 from router.contract import Answer, ContractKind, OutputContract, contract_for
-from router.encoder import CachedEncoder, TransformerEncoder
+from router.encoder import CachedEncoder, Encoder, TransformerEncoder
 from router.features import CallFeatures
 from router.learning.proof.agreement import Comparator, Outcome, Verdict, comparator_for
 from router.learning.proof.text import EmbeddedText
@@ -13,20 +14,22 @@ from router.learning.proof.text import EmbeddedText
 LEAST_COSINE = 0.8
 
 
+def encoder_of(settings: Settings) -> Encoder | None:
+    """What free text is compared by; nothing is loaded before two texts have to be. None where there is none."""
+    return CachedEncoder(TransformerEncoder(settings.encoder)) if settings.encoder else None
+
+
 class Comparison:
     """A task's comparator."""
 
-    def __init__(self, contract: OutputContract, encoder: str) -> None:
-        """Nothing is loaded before two texts have to be compared.
-
+    def __init__(self, contract: OutputContract, encoder: Encoder | None) -> None:
+        """
         Args:
             contract: the task's.
-            encoder: sentence-transformers model for free text; empty for none.
+            encoder: for free text.
         """
         self._contract = contract
-        self._text: Comparator = (
-            EmbeddedText(CachedEncoder(TransformerEncoder(encoder)), LEAST_COSINE) if encoder else _NoEncoder()
-        )
+        self._text: Comparator = EmbeddedText(encoder, LEAST_COSINE) if encoder else _NoEncoder()
         self.of_task = comparator_for(contract, self._text)
 
     @property

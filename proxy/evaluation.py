@@ -17,7 +17,7 @@ from hashlib import blake2b
 import numpy as np
 import structlog
 
-from proxy.comparison import Comparison
+from proxy.comparison import Comparison, encoder_of
 from proxy.errors import Conflict, NoSuchThing
 from proxy.held_out import HeldOutCalls, held_out_calls
 from proxy.promotions import checked_server
@@ -74,7 +74,7 @@ def evaluate(
         slm, adapter = whereabouts(settings, get_model(session, model), slm, adapter)
     server = checked_server(settings, slm)
     contract = OutputContract.from_json(cluster.contract)
-    comparison = Comparison(contract, settings.encoder)
+    comparison = Comparison(contract, encoder_of(settings))
     if not comparison.is_possible:
         raise Conflict(f"cluster {cluster_id} answers in free text, which is compared by UNDERSTUDY_ENCODER: set it")
     workshop.progress("loading the model")

@@ -11,6 +11,7 @@ Labels come from enums, from the configuration, or from the active snapshot: nev
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import nan
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.core import GaugeMetricFamily
@@ -128,17 +129,23 @@ class Metrics:
             ["cluster", "served_by"],
             registry=registry,
         )
-        self.cluster_disagreement_ratio = Gauge(
+        self._disagreement = Gauge(
             "understudy_cluster_disagreement_ratio",
-            "Share of audited answers on which SLM and LLM disagree.",
+            "Share of the certified and audited conversations in which SLM and LLM disagree.",
             ["cluster"],
             registry=registry,
             multiprocess_mode="livemostrecent",
         )
-        self.cluster_disagreement_bound = Gauge(
+        self._disagreement_bound = Gauge(
             "understudy_cluster_disagreement_bound",
             "Upper confidence bound of that share.",
             ["cluster"],
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
+        self._risk = Gauge(
+            "understudy_risk",
+            "Promised bound on served disagreement: UNDERSTUDY_RISK.",
             registry=registry,
             multiprocess_mode="livemostrecent",
         )
@@ -157,6 +164,12 @@ class Metrics:
         self._quarantined = Counter(
             "understudy_calls_quarantined_total",
             "Logged calls that the database refuses or whose bytes are damaged; they are in the spool's quarantine.",
+            registry=registry,
+        )
+        self._copies = Counter(
+            "understudy_copies_total",
+            "Shadow and audit copies: those that were answered, and why the others were not, or not even made.",
+            ["kind", "outcome"],
             registry=registry,
         )
         self._slm_up = Gauge(
@@ -183,6 +196,7 @@ class Metrics:
         }
         self._cluster_calls_of: dict[tuple[str, str], Counter] = {}
         self._promoted: set[str] = set()
+        self._compared: set[str] = set()
         for server in SERVERS:
             self._cost.labels(server)
             for direction in ("input", "cached_input", "output"):
@@ -244,6 +258,10 @@ class Metrics:
         """Logged calls were set aside instead of shipped."""
         self._quarantined.inc(calls)
 
+    def count_copy(self, kind: str, outcome: str) -> None:
+        """A copy ended, or was not made."""
+        self._copies.labels(kind, outcome).inc()
+
     def know_clusters(self, cluster_ids: Iterable[str]) -> None:
         """Give each of the active snapshot's clusters its series; a call of any other counts as `other`."""
         for cluster_id in cluster_ids:
@@ -259,6 +277,22 @@ class Metrics:
             for stage in Stage:
                 shown = current is not None and current.stage is stage
                 self._promotion_stage.labels(cluster_id, stage.value).set(1 if shown else 0)
+
+    def show_risk(self, alpha: float) -> None:
+        """Show what is promised."""
+        self._risk.set(alpha)
+
+    def show_disagreement(self, shown: Mapping[str, tuple[float, float]]) -> None:
+        """Show each promoted task's disagreement and its bound; a task that has none any more shows not a number.
+
+        Args:
+            shown: cluster id → both, in [0, 1].
+        """
+        self._compared.update(shown)
+        for cluster_id in self._compared:
+            ratio, bound = shown.get(cluster_id, (nan, nan))
+            self._disagreement.labels(cluster_id).set(ratio)
+            self._disagreement_bound.labels(cluster_id).set(bound)
 
     def know_slm(self, slm: str) -> None:
         """Give an SLM server its series: 0 until a worker has seen it answer.

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from proxy.errors import BadRequest, Conflict, NoSuchThing
-from proxy.proof import Proof, proof_of, subject_today, whereabouts
+from proxy.proof import Proof, is_thin, proof_of, subject_today, whereabouts
 from proxy.settings import Settings
 from proxy.vllm import VllmServer
 from router.promotion import Cause, Promotion, Stage, needs_certificate, refusal
@@ -34,6 +34,7 @@ class Wish:
         slm: server name; may be left out where there is one server only, or the model is registered.
         adapter: path as the SLM server sees it; may be left out for a registered model.
         force: go without a valid certificate; needs `reason`.
+        audit_share: of the served calls that the LLM answers too, in [0, 1]; None: `UNDERSTUDY_AUDIT_SHARE`.
     """
 
     model: str
@@ -43,6 +44,7 @@ class Wish:
     adapter: str | None = None
     force: bool = False
     reason: str | None = None
+    audit_share: float | None = None
 
 
 def promotion_of(row: PromotionRow) -> Promotion:
@@ -57,6 +59,7 @@ def promotion_of(row: PromotionRow) -> Promotion:
         max_context_tokens=row.max_context_tokens,
         version=row.promotion_id,
         min_confidence=row.min_confidence,
+        audit_share=row.audit_share,
     )
 
 
@@ -132,6 +135,7 @@ def promote_cluster(
                 created_at=datetime.now(UTC),
                 certificate_id=None if granted.proof.missing else granted.proof.certificate_id,
                 min_confidence=granted.proof.min_confidence,
+                audit_share=_audit_share(wish, granted.proof),
             ),
         )
         audit(
@@ -255,6 +259,19 @@ def _to_shadow(
     return promotion_of(rows.promote(session, shadow))
 
 
+def void_proof(
+    session: WriteSession, cluster_id: str, model: str, actor: str, cause: Cause, figures: dict[str, Any]
+) -> None:
+    """Have nothing count that was proved so far of an SLM that is not in force.
+
+    Args:
+        cause: one that voids certificates. It is a move's: who was retired becomes a candidate by it, others retire.
+    """
+    step = _Step(session, cluster_id, model, actor)
+    wanted = Stage.CANDIDATE if step.stage is Stage.RETIRED else Stage.RETIRED
+    step.to(wanted, cause, "what was proved of it no longer counts", figures)
+
+
 def _current(session: WriteSession, cluster_id: str, version: int | None) -> PromotionRow | None:
     """The promotion in force, if any.
 
@@ -323,6 +340,14 @@ def _grant(session: ReadSession, cipher: Cipher, settings: Settings, cluster_id:
     if needs_certificate(wish.stage) and proof.missing and not wish.force:
         raise Conflict(_unproved(wish.model, settings, proof))
     return _Grant(share, checked_server(settings, slm), adapter, proof)
+
+
+def _audit_share(wish: Wish, proof: Proof) -> float | None:
+    """What is wished; else a thin certificate is audited in full, until `watch.py` has seen enough of its SLM."""
+    if wish.audit_share is not None:
+        return wish.audit_share
+    serves = needs_certificate(wish.stage) and proof.certificate is not None and not proof.missing
+    return 1.0 if serves and proof.certificate is not None and is_thin(proof.certificate) else None
 
 
 def _unproved(model: str, settings: Settings, proof: Proof) -> str:

@@ -56,6 +56,7 @@ class CallLog:
         target: path and query as they came.
         fields: the request's headers by name, for looking up; `headers` has them in order, with repetitions.
         has_begun: the client has got the head of an answer.
+        ended, log: as in its record; empty until it is recorded, or where it isn't.
     """
 
     method: str
@@ -84,6 +85,8 @@ class CallLog:
     first_byte: float | None = None
     waited_seconds: float = 0.0
     recorded: bool = False
+    ended: str = ""
+    log: str = ""
 
     def __post_init__(self) -> None:
         self.fields = dict(self.headers)
@@ -140,6 +143,7 @@ class Recorder:
         if level == "off":
             return
         record = self._record(call, ended, level, took, first)
+        call.ended, call.log = ended, record.log
         if len(record.request_body) + len(record.response_body) > APPEND_IN_THREAD_BYTES:
             await asyncio.get_running_loop().run_in_executor(None, self._append, record)
         else:

@@ -10,9 +10,8 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import orjson
 import structlog
 
 from proxy.attempts import Declined, Served
@@ -21,24 +20,22 @@ from proxy.disconnects import ClientWatch, Receive
 from proxy.errors import BodyTooLarge, Forbidden, ShuttingDown, UnderstudyError, UpstreamCut, UpstreamError
 from proxy.headers import Headers, find, for_client, for_upstream
 from proxy.logs import OncePerMinute
+from proxy.reading import read_request
 from proxy.recorder import CallLog
 from proxy.wire.endpoint import Endpoint, classify
 from proxy.wire.model_name import model_in_answer, model_in_request
 from proxy.wire.sse import FinalEvent, encode
 from router.decision import Reason
-from router.features import FeaturesUnreadable, read_chat, read_responses
 
 if TYPE_CHECKING:
     from starlette.types import Scope, Send
 
     from proxy.http1 import Answer
     from proxy.state import State
-    from router.features import CallFeatures
 
 log = structlog.get_logger()
 
 WHOLE_BYTES = 2**18  # an answer up to this length is sent in one piece
-PARSE_IN_THREAD_BYTES = 2**20
 LINGER_SECONDS = 5.0
 _EVENT_STREAM = "text/event-stream"
 _BODILESS = frozenset({204, 304})
@@ -89,6 +86,8 @@ class Relay:
                     await self._record(call, "client_left")
                 else:
                     await self._fail(call, ShuttingDown("the proxy is shutting down"), send)
+        if call.decision is not None and not client.has_left:
+            self._state.copies.consider(call)
 
     async def _read_body(self, call: CallLog, receive: Receive) -> bytes:
         limit = self._state.settings.max_body_bytes
@@ -137,7 +136,7 @@ class Relay:
         if router.snapshot is None:
             call.reason = Reason.HEADER_OVERRIDE if route == b"llm" else Reason.NO_SNAPSHOT
             return False
-        body, features = await self._read(call)
+        body, features = await read_request(call.endpoint, call.request_body)
         if features is None:
             call.reason = Reason.UNSUPPORTED_FEATURE
             return False
@@ -164,18 +163,6 @@ class Relay:
         call.served_by, call.upstream, call.model_resolved = "slm", outcome.upstream, outcome.model
         await self._relay_served(call, outcome, send)
         return True
-
-    async def _read(self, call: CallLog) -> tuple[dict[str, Any], CallFeatures | None]:
-        """Parse a copy; what can't be read is none of the router's business."""
-        data = call.request_body
-        try:
-            if len(data) > PARSE_IN_THREAD_BYTES:
-                body = await asyncio.get_running_loop().run_in_executor(None, orjson.loads, data)
-            else:
-                body = orjson.loads(data)
-            return body, read_chat(body) if call.endpoint is Endpoint.CHAT else read_responses(body)
-        except (orjson.JSONDecodeError, FeaturesUnreadable, RecursionError):
-            return {}, None
 
     def _is_admin(self, call: CallLog) -> bool:
         return self._state.gate.is_admin(bearer_token(call.fields.get(b"authorization", b"").decode("latin-1")))

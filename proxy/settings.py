@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from proxy.base_url import checked_base_url
 from proxy.errors import SettingsInvalid
+from router.progress import Autopilot
 
 PREFIX = "UNDERSTUDY_"
 _DAY_SECONDS = 86_400.0
@@ -91,8 +92,8 @@ class Settings(BaseModel):
         5.0, description="known cost of shadow and audit copies in a day (UTC), over all workers"
     )
     copies_at_once: int = Field(4, ge=1, le=1024, description="shadow and audit copies in flight, for each worker")
-    autopilot: Literal["off", "propose", "on"] = Field(
-        "propose", description="steps that the evidence allows: never looked for, shown by the admin API, or taken"
+    autopilot: Autopilot = Field(
+        Autopilot.PROPOSE, description="`off`, `propose` or `on`: what happens to steps that the evidence allows"
     )
     log_bodies: Literal["full", "redacted", "metadata", "off"] = Field(
         "full", description="how much of the calls is kept"

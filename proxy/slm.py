@@ -11,7 +11,6 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -101,8 +100,8 @@ class SlmClient:
         try:
             completion = await self._complete(endpoint, body, promotion, contract, deadline)
             breaker.succeeded()
-            confidence = _verify(completion, contract, _asked_confidence(promotion, self._settings))
-            return replace(_served(endpoint, body, features, completion, promotion), confidence=confidence)
+            _verify(completion, contract, _asked_confidence(promotion, self._settings))
+            return _served(endpoint, body, features, completion, promotion)
         except translation.Untranslatable:
             breaker.abandoned()
             return declined(Reason.UNSUPPORTED_FEATURE)
@@ -220,14 +219,11 @@ def _asked_confidence(promotion: Promotion, settings: Settings) -> float | None:
     return max((bar for bar in bars if bar is not None), default=None)
 
 
-def _verify(completion: dict[str, Any], contract: OutputContract, min_confidence: float | None) -> float | None:
+def _verify(completion: dict[str, Any], contract: OutputContract, min_confidence: float | None) -> None:
     """See that the answer is whole, keeps the contract, and that the model was sure of it.
 
     Args:
         min_confidence: mean token probability; None serves answers without one too.
-
-    Returns:
-        The answer's mean token probability, None where the server doesn't say.
 
     Raises:
         Refused: `OUTPUT_INVALID` or `LOW_CONFIDENCE`.
@@ -246,10 +242,10 @@ def _verify(completion: dict[str, Any], contract: OutputContract, min_confidence
     broken = violation(contract, _answer(message))
     if broken is not None:
         raise refuse(Reason.OUTPUT_INVALID, broken)
-    confidence = mean_probability(choice.get("logprobs"))
-    if min_confidence is not None and (confidence is None or confidence < min_confidence):
-        raise refuse(Reason.LOW_CONFIDENCE, f"mean token probability {confidence}")
-    return confidence
+    if min_confidence is not None:
+        confidence = confidence_of(completion)
+        if confidence is None or confidence < min_confidence:
+            raise refuse(Reason.LOW_CONFIDENCE, f"mean token probability {confidence}")
 
 
 def _answer(message: Mapping[str, Any]) -> Answer:
@@ -261,6 +257,13 @@ def _answer(message: Mapping[str, Any]) -> Answer:
         function = function if isinstance(function, dict) else {}
         found.append(ToolCall("", str(function.get("name", "")), str(function.get("arguments", ""))))
     return Answer(content if isinstance(content, str) else "", tuple(found))
+
+
+def confidence_of(completion: Mapping[str, Any]) -> float | None:
+    """Mean token probability of a completion's answer; None where it has no log-probabilities."""
+    choices = completion.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    return mean_probability(choice.get("logprobs")) if isinstance(choice, Mapping) else None
 
 
 def mean_probability(logprobs: object) -> float | None:
@@ -289,7 +292,7 @@ def _served(
     else:
         data = orjson.dumps(clean)
     content_type = b"text/event-stream; charset=utf-8" if features.stream else b"application/json"
-    return Served(200, [], content_type, data, promotion.model, promotion.slm)
+    return Served(200, [], content_type, data, promotion.model, promotion.slm, confidence_of(completion))
 
 
 def _cleaned(completion: dict[str, Any], model: str, named: bool) -> dict[str, Any]:

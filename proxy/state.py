@@ -8,6 +8,7 @@ import aiohttp
 
 from proxy.attempts import SlmTransport
 from proxy.auth import Gate
+from proxy.copies import Copies
 from proxy.metrics import Metrics
 from proxy.recorder import Recorder
 from proxy.runs import Runs
@@ -35,6 +36,7 @@ class State:
     session: aiohttp.ClientSession
     llm: Llm
     slm: SlmTransport
+    copies: Copies
     gate: Gate
     runs: Runs
 

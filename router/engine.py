@@ -77,6 +77,20 @@ class Router:
             self._log_failure()
             return Decision(Reason.ROUTER_ERROR, snapshot_id=self.snapshot.snapshot_id)
 
+    def rehearse(self, features: CallFeatures) -> Decision:
+        """Decide as if the task's SLM served it already, whatever its stage and share. Never raises.
+
+        Not even a tool loop that the LLM began is held: there the SLM would have begun it. As with `decide`, not final
+        where it has a `payload_text`.
+        """
+        if self.snapshot is None:
+            return Decision(Reason.NO_SNAPSHOT)
+        try:
+            return self._decide(self.snapshot, features, None, force=False, session=None, rehearsed=True)
+        except Exception:  # noqa: BLE001 - fails open, as `decide` does
+            self._log_failure()
+            return Decision(Reason.ROUTER_ERROR, snapshot_id=self.snapshot.snapshot_id)
+
     def settle(self, decision: Decision) -> Decision:
         """Ask the transformer about the payload of an unclear decision. Never raises.
 
@@ -94,7 +108,13 @@ class Router:
             return replace(decision, reason=Reason.ROUTER_ERROR, promotion=None, contract=None, payload_text=None)
 
     def _decide(
-        self, snapshot: Snapshot, features: CallFeatures, held: Reason | None, force: bool, session: str | None
+        self,
+        snapshot: Snapshot,
+        features: CallFeatures,
+        held: Reason | None,
+        force: bool,
+        session: str | None,
+        rehearsed: bool = False,
     ) -> Decision:
         recognition = recognise(snapshot.profiles, features)
         task, score, snapshot_id = recognition.task, recognition.score, snapshot.snapshot_id
@@ -112,7 +132,10 @@ class Router:
                 reason = held or Reason.PAYLOAD_OUT_OF_DISTRIBUTION
                 return Decision(reason, snapshot_id=snapshot_id, score=score)
         promotion = self.promotions.get(cluster_id)
-        reason_to_stay = held or never_diverted(features) or self._not_served(promotion, features, force, session)
+        never = never_diverted(features)
+        if rehearsed and never is Reason.TOOL_LOOP_HELD:
+            never = None
+        reason_to_stay = held or never or self._not_served(promotion, features, force or rehearsed, session)
         if reason_to_stay is not None or promotion is None:
             return Decision(reason_to_stay or Reason.NOT_PROMOTED, None, None, cluster_id, snapshot_id, score)
         payload_text: str | None = None

@@ -86,6 +86,7 @@ class Promotion:
         version: grows with every change of the cluster's promotion.
         min_confidence: mean token probability that its certificate asks of an answer; 0 serves any that has one, None
             (it goes without a certificate) those without one too.
+        audit_share: of its served calls that the LLM answers too; None: `UNDERSTUDY_AUDIT_SHARE`.
     """
 
     cluster_id: str
@@ -97,3 +98,4 @@ class Promotion:
     max_context_tokens: int | None = None
     version: int = 0
     min_confidence: float | None = None
+    audit_share: float | None = None

@@ -293,7 +293,8 @@ class WatchRow(Base):
             disagreed.
         audit: the JSON form of `router.learning.proof.audit.Audit`; it may have begun with an earlier promotion.
         drift: of the payloads, as `proxy/payload_drift.py` keeps it; None where nothing was measured yet.
-        shadow: what may become a certificate, one list for each copy: conversation, confidence or None, verdict, when.
+        shadow: what may become a certificate: `subject`, what it speaks of, and `copies`, one list for each: its
+            conversation, its confidence or None, its verdict, when it was made.
     """
 
     __tablename__ = "watches"
@@ -304,7 +305,7 @@ class WatchRow(Base):
     failures: Mapped[int]
     audit: Mapped[dict[str, Any]]
     drift: Mapped[dict[str, Any] | None]
-    shadow: Mapped[list[Any]]
+    shadow: Mapped[dict[str, Any]]
     updated_at: Mapped[datetime]
 
 

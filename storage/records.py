@@ -93,6 +93,7 @@ class CopyRecord(msgspec.Struct, frozen=True, kw_only=True):
         status: HTTP status, None when none arrived.
         confidence: mean token probability of an SLM's answer, where it gave one.
         answer: body as it came, also where it would not have been served.
+        request_body: of the call, with an audit: its tokens are counted where the LLM doesn't report them.
         log: `full` or `redacted`: how much of the answer may be kept.
     """
 
@@ -112,6 +113,7 @@ class CopyRecord(msgspec.Struct, frozen=True, kw_only=True):
     answer: bytes = b""
     content_type: str = "application/json"
     content_encoding: str = ""
+    request_body: bytes = b""
     log: str = "full"
 
 

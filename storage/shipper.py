@@ -22,9 +22,10 @@ from storage.database import Database
 from storage.errors import DatabaseDown, RowRefused, StorageError
 from storage.frame import Damage
 from storage.ids import format_call_id
-from storage.records import CallFacts, CallRecord
+from storage.records import CallFacts, CallRecord, CopyFacts, CopyRecord
 from storage.repositories.calls import insert_calls
-from storage.spool import decode_segment, segments, write_segment
+from storage.repositories.copies import insert_copies
+from storage.spool import Record, decode_segment, segments, write_segment
 
 log = structlog.get_logger()
 
@@ -34,6 +35,7 @@ MAX_BACKOFF_SECONDS = 10.0
 QUARANTINE = "quarantine"
 
 Shipped = Sequence[tuple[CallRecord, CallFacts]]
+ShippedCopies = Sequence[tuple[CopyRecord, CopyFacts]]
 
 
 class Shipper:
@@ -48,11 +50,14 @@ class Shipper:
         read_facts: Callable[[CallRecord], CallFacts],
         on_shipped: Callable[[Shipped], None],
         on_set_aside: Callable[[int], None] = lambda calls: None,
+        read_copy: Callable[[CopyRecord], CopyFacts] = lambda copy: CopyFacts(),
+        on_copies_shipped: Callable[[ShippedCopies], None] = lambda copies: None,
     ) -> None:
         """
         Args:
             read_facts: leaves out what it can't read; a call that it raises on is shipped without facts.
             on_shipped: gets the calls that are new in the database, after the commit.
+            read_copy, on_copies_shipped: the same for copies.
             on_set_aside: gets the number of calls that went into quarantine; a damaged place counts as one.
         """
         self._spool_dir = spool_dir
@@ -61,6 +66,8 @@ class Shipper:
         self._read_facts = read_facts
         self._on_shipped = on_shipped
         self._on_set_aside = on_set_aside
+        self._read_copy = read_copy
+        self._on_copies_shipped = on_copies_shipped
         self._schema_ready = False
         self._damaged: set[int] = set()  # blocks that were complained of
 
@@ -115,7 +122,7 @@ class Shipper:
             if damage.torn_bytes or damage.corrupt_bytes:
                 log.warning("segment.damaged", path=path.name, torn=damage.torn_bytes, corrupt=damage.corrupt_bytes)
             new = 0
-            refused: list[CallRecord] = []
+            refused: list[Record] = []
             for start in range(0, len(records), BATCH):
                 new += self._ship_batch(records[start : start + BATCH], refused)
             if damage.corrupt_bytes or refused:
@@ -125,15 +132,17 @@ class Shipper:
                 path.unlink(missing_ok=True)
             return new
 
-    def _ship_batch(self, records: list[CallRecord], refused: list[CallRecord]) -> int:
-        """How many calls were new; those that the database refuses join `refused`."""
-        calls = [(record, self._facts(record)) for record in records]
+    def _ship_batch(self, records: list[Record], refused: list[Record]) -> int:
+        """How many calls were new; the records that the database refuses join `refused`."""
+        calls = [(record, self._facts(record)) for record in records if isinstance(record, CallRecord)]
+        copies = [(record, self._copy_facts(record)) for record in records if isinstance(record, CopyRecord)]
         if not self._schema_ready:
             self._database.upgrade(self._cipher)
             self._schema_ready = True
         try:
             with self._database.write() as session:
                 new = insert_calls(session, self._cipher, calls, self._pass_by)
+                new_copies = insert_copies(session, self._cipher, copies)  # after their calls
         except RowRefused as error:
             if len(records) > 1:  # find it, and let its neighbours pass
                 half = len(records) // 2
@@ -142,8 +151,11 @@ class Shipper:
             refused += records
             return 0
         fresh = [call for call, is_new in zip(calls, new, strict=True) if is_new]
+        fresh_copies = [copy for copy, is_new in zip(copies, new_copies, strict=True) if is_new]
         if fresh:
-            self._tell(fresh)
+            self._tell(lambda: self._on_shipped(fresh), len(fresh))
+        if fresh_copies:
+            self._tell(lambda: self._on_copies_shipped(fresh_copies), len(fresh_copies))
         return len(fresh)
 
     def _pass_by(self, block: int) -> None:
@@ -159,13 +171,20 @@ class Shipper:
             log.exception("call.not_read", call=format_call_id(record.call_id))
             return CallFacts()
 
-    def _tell(self, fresh: Shipped) -> None:
+    def _copy_facts(self, record: CopyRecord) -> CopyFacts:
         try:
-            self._on_shipped(fresh)
-        except Exception:  # they are in the database: what is behind them must get there too
-            log.exception("calls.not_counted", calls=len(fresh))
+            return self._read_copy(record)
+        except Exception:  # as with calls
+            log.exception("copy.not_read", call=format_call_id(record.call_id))
+            return CopyFacts()
 
-    def _set_aside(self, path: Path, refused: list[CallRecord], *, whole: bool) -> None:
+    def _tell(self, tell: Callable[[], None], number: int) -> None:
+        try:
+            tell()
+        except Exception:  # they are in the database: what is behind them must get there too
+            log.exception("calls.not_counted", calls=number)
+
+    def _set_aside(self, path: Path, refused: list[Record], *, whole: bool) -> None:
         """Keep what was not taken for a person to look at: the refused calls, or the whole of a damaged segment."""
         quarantine = self._spool_dir / QUARANTINE
         quarantine.mkdir(exist_ok=True, mode=0o700)

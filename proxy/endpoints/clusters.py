@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter
 
+from proxy.autopilot import proposal_for
 from proxy.endpoints.access import InState, Viewer
 from proxy.endpoints.schemas import (
     CertificateShown,
@@ -17,6 +18,7 @@ from proxy.endpoints.schemas import (
     ModelEntry,
     PastPromotion,
     PromotionShown,
+    ProposalShown,
     Shares,
     StageMove,
 )
@@ -62,6 +64,7 @@ def get_cluster(cluster_id: str, state: InState, caller: Viewer) -> ClusterDetai
         current = in_force(session).get(cluster_id)
         proved = certificates.list_certificates(session, cluster_id)
         missing = _missing_proof(session, state, cluster_id, current, proved)
+        proposal = proposal_for(session, state.cipher, state.settings, cluster_id)
     own = next((total for total in sums if total.key == cluster_id), None)
     shown = show(row, own, Whole.of(sums), current, models, proved)
     return ClusterDetails(
@@ -72,6 +75,7 @@ def get_cluster(cluster_id: str, state: InState, caller: Viewer) -> ClusterDetai
         moves=[StageMove.model_validate(step) for step in steps],
         certificates=[found for found in map(_certificate, proved) if found],
         missing_proof=missing,
+        proposal=ProposalShown.model_validate(proposal) if proposal else None,
     )
 
 

@@ -55,6 +55,9 @@ class PromotionShown(BaseModel):
     max_context_tokens: int | None
     version: int
     min_confidence: float | None = Field(description="mean token probability that its certificate asks of an answer")
+    audit_share: float | None = Field(
+        None, description="of its served calls that the LLM answers too; null: UNDERSTUDY_AUDIT_SHARE"
+    )
 
 
 class PastPromotion(BaseModel):
@@ -150,6 +153,18 @@ class MissingProof(BaseModel):
     required: dict[str, float] = Field(description="`risk` and `confidence` that a certificate has to reach")
 
 
+class ProposalShown(BaseModel):
+    """The next step of an SLM that the evidence allows."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    model: str
+    stage: Stage
+    share: float | None
+    reason: str
+    figures: dict[str, Any] = Field(description="what it rests on")
+
+
 class ClusterDetails(Cluster):
     """A discovered task, with what it was recognised by and what became of it."""
 
@@ -159,6 +174,9 @@ class ClusterDetails(Cluster):
     moves: list[StageMove] = Field(description="every step of every SLM between stages, newest first")
     certificates: list[CertificateShown] = Field(description="all, newest first")
     missing_proof: MissingProof
+    proposal: ProposalShown | None = Field(
+        description="what the evidence allows next; UNDERSTUDY_AUTOPILOT says what becomes of it"
+    )
 
 
 class ServerShown(BaseModel):

@@ -257,6 +257,40 @@ def endpoints_in_log(session: ReadSession) -> list[str]:
     return sorted(session.scalars(select(Call.endpoint).distinct()))
 
 
+def calls_after(
+    session: ReadSession, cipher: Cipher, cluster_id: str, after: tuple[datetime, bytes], before: datetime, limit: int
+) -> list[StoredCall]:
+    """A cluster's next calls, of those whose bodies can be read.
+
+    Args:
+        after: arrival and id of the last that was had.
+        before: later ones are left for the next time.
+    """
+    query = select(Call).where(
+        Call.cluster_id == cluster_id,
+        Call.arrived_at < before,
+        tuple_(Call.arrived_at, Call.call_id) > after,
+    )
+    rows = list(session.scalars(query.order_by(Call.arrived_at, Call.call_id).limit(limit)))
+    return list(_with_bodies(session, cipher, rows, lambda damaged: None))
+
+
+def recent_attempts(
+    session: ReadSession, cluster_id: str, faults: Sequence[str], since: datetime, until: datetime, limit: int
+) -> list[bool]:
+    """Whether a cluster's SLM failed in its newest attempts, newest first.
+
+    Args:
+        faults: reasons of calls that an SLM was tried for in vain.
+        since, until: when the calls arrived.
+    """
+    tried = (Call.served_by == "slm") | Call.reason.in_(list(faults))
+    query = select(Call.served_by).where(
+        Call.cluster_id == cluster_id, Call.arrived_at >= since, Call.arrived_at < until, tried
+    )
+    return [server != "slm" for server in session.scalars(query.order_by(Call.arrived_at.desc()).limit(limit))]
+
+
 def reported_models(session: ReadSession, cluster_id: str, newest: int = 100) -> list[str]:
     """What the LLM called itself in its newest answers on a cluster: distinct names, sorted."""
     named = (

@@ -21,6 +21,11 @@ def add_certificate(
     return row
 
 
+def get_certificate(session: ReadSession, certificate_id: int) -> CertificateRow | None:
+    """One, by its number."""
+    return session.get(CertificateRow, certificate_id)
+
+
 def newest_certificate(session: ReadSession, cluster_id: str, model: str) -> CertificateRow | None:
     """The one that counts, or None."""
     query = select(CertificateRow).where(CertificateRow.cluster_id == cluster_id, CertificateRow.model == model)

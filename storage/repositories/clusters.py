@@ -63,6 +63,20 @@ def last_snapshot(session: ReadSession) -> SnapshotRow | None:
     return session.scalar(select(SnapshotRow).order_by(SnapshotRow.activated_at.desc()).limit(1))
 
 
+def snapshots_since(session: ReadSession, snapshot_id: str) -> list[str]:
+    """Ids of the snapshots that were put in force after this one, in that order."""
+    known = session.get(SnapshotRow, snapshot_id)
+    query = select(SnapshotRow.snapshot_id).where(SnapshotRow.snapshot_id != snapshot_id)
+    if known is not None and known.activated_at is not None:
+        query = query.where(SnapshotRow.activated_at >= known.activated_at)
+    return list(session.scalars(query.order_by(SnapshotRow.activated_at)))
+
+
+def cluster_ids(session: ReadSession) -> set[str]:
+    """Of the active snapshot's tasks."""
+    return set(session.scalars(select(ClusterRow.cluster_id)))
+
+
 def list_clusters(session: ReadSession, cipher: Cipher) -> list[StoredCluster]:
     """The active snapshot's tasks, largest first.
 

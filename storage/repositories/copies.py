@@ -93,6 +93,27 @@ def unjudged_copies(session: ReadSession, cipher: Cipher, limit: int) -> list[St
     return [_opened(cipher, row) for row in session.scalars(query)]
 
 
+def copies_to_judge(session: ReadSession, limit: int, among: Collection[bytes] | None = None) -> list[CopyRow]:
+    """Copies without a verdict, whatever came of them, in the order in which they were asked for.
+
+    Args:
+        among: ids; only these.
+    """
+    query = select(CopyRow).where(CopyRow.verdict.is_(None)).order_by(CopyRow.copy_id).limit(limit)
+    if among is not None:
+        query = query.where(CopyRow.copy_id.in_(list(among)))
+    return list(session.scalars(query))
+
+
+def open_answer(cipher: Cipher, row: CopyRow) -> bytes | None:
+    """What a copy's answer says, as JSON; None where there was none, or none is kept.
+
+    Raises:
+        Undecipherable: it is damaged, or of another key.
+    """
+    return _opened(cipher, row).answer
+
+
 def note_verdict(session: WriteSession, copy_id: bytes, verdict: str, reason: str | None, at: datetime) -> None:
     """Say whether a copy's answer agrees with the one that the client got.
 

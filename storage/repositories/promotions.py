@@ -44,6 +44,19 @@ def promote(session: WriteSession, row: PromotionRow) -> PromotionRow:
     return row
 
 
+def set_audit_share(session: WriteSession, promotion_id: int, share: float | None) -> None:
+    """Have another share of a promotion's served calls audited: all while it is young, fewer when it has proved itself.
+
+    Raises:
+        NotFound: it is not in force.
+    """
+    row = session.get(PromotionRow, promotion_id, with_for_update=True)
+    if row is None or row.ended_at is not None:
+        raise NotFound(f"promotion {promotion_id} is not in force")
+    row.audit_share = share
+    bump_serving_version(session)
+
+
 def demote(session: WriteSession, cluster_id: str, actor: str) -> PromotionRow:
     """End a cluster's promotion.
 

@@ -10,6 +10,7 @@ from storage.models import State
 
 SERVING_VERSION = "serving_version"
 ACTIVE_SNAPSHOT = "active_snapshot"
+WATCHED_SNAPSHOT = "watched_snapshot"
 LOG_KEY = "log_key"
 
 
@@ -48,6 +49,17 @@ def set_active_snapshot(session: WriteSession, snapshot_id: str) -> None:
     session.merge(State(name=ACTIVE_SNAPSHOT, value=snapshot_id))
     session.flush()
     bump_serving_version(session)
+
+
+def watched_snapshot_id(session: ReadSession) -> str | None:
+    """The last snapshot whose changes of tasks were acted on; None before the first."""
+    row = session.get(State, WATCHED_SNAPSHOT)
+    return row.value if row else None
+
+
+def set_watched_snapshot(session: WriteSession, snapshot_id: str) -> None:
+    """Note that a snapshot's changes of tasks were acted on."""
+    session.merge(State(name=WATCHED_SNAPSHOT, value=snapshot_id))
 
 
 def is_log_of(session: ReadSession, key: bytes) -> bool | None:
