@@ -89,9 +89,11 @@ class Traffic:
         own = [(name, next(self._work[name])) for name, count in counts.items() for _ in range(count)]
         for _, assignment in own:
             self._llm.expect(assignment)
-        others = [recording.request for recording in self._rng.sample(self._recordings, recorded)]
+        others = [
+            recording.request for recording in self._rng.sample(self._recordings, min(recorded, len(self._recordings)))
+        ]
         turns: list[tuple[str | None, dict[str, Any]]] = [(name, each.request) for name, each in own]
-        turns += [(None, request) for request in others]
+        turns += [(None, recording.request) for recording in others]
         self._rng.shuffle(turns)
         requests = [request for _, request in turns]
         tally = asyncio.run(replay(requests, base_url, progress=lambda done: progress(done, len(requests))))
@@ -137,4 +139,3 @@ def _value(text: str) -> Any:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
         return text.strip()
-

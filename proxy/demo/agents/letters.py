@@ -17,10 +17,15 @@ SLOGANS = (
 )
 _ARTICLES = ("lamp", "kettle", "chair", "jacket", "camera", "desk", "backpack", "radio", "tent", "watch", "guitar")
 _WHO = ("a teacher", "a nurse", "our neighbours", "a night owl", "two students", "a grandfather", "the whole street")
-_OPENINGS = ("How kind of you to write", "Your words made our week", "We read your note twice", "Thank you for the {it}")
+_OPENINGS = (
+    "How kind of you to write",
+    "Your words made our week",
+    "We read your note twice",
+    "Thank you for the {it}",
+)
 _MIDDLES = (
-    "the {it} has found the right home", "somebody here still sings about the {it}", "a {it} is only as good as its use",
-    "we shall tell the people who pack each {it}", "next time the {it} will do even better", "one {it}, so many stories",
+    "the {it} has found the right home", "somebody here still sings about the {it}", "a {it} is as good as its use",
+    "we shall tell the people who pack each {it}", "next time the {it} will do better", "one {it}, so many stories",
 )  # fmt: skip
 _ENDS = ("Come by when you like", "We wish you a bright spring", "Yours, with a smile", "Write again", "Until soon")
 
