@@ -1,7 +1,7 @@
 """Which real server serves the demo's small model: vLLM, or `transformers serve` where vLLM's wheel doesn't fit.
 
-Both start as early as they can: vLLM with the base model, before the adapters are trained; `transformers serve` knows no
-adapters, so it waits for one and gets it merged into its base. That is one task.
+Both start as early as they can: vLLM with the base model, before the adapters are trained; `transformers serve` knows
+no adapters, so it waits for one and gets it merged into its base. That is one task.
 """
 
 from __future__ import annotations

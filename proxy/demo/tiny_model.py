@@ -21,8 +21,8 @@ HIDDEN, LAYERS, HEADS, INTERMEDIATE = 128, 4, 4, 384  # 32 to a head: vLLM's CPU
 VOCABULARY = 2000
 MAX_CONTEXT_TOKENS = 1024
 INITIALIZER_RANGE = 0.06  # with the usual 0.02, training barely begins at this width
-#: Of the last norm. With tied embeddings of this range no answer could be surer than 0.6 else, and an adapter leaves both
-#: as they are: 200 steps brought a task to 64 %, with it to 94 %.
+#: Of the last norm. With tied embeddings of this range no answer could be surer than 0.6 else, and an adapter leaves
+#: both as they are: 200 steps brought a task to 64 %, with it to 94 %.
 OUTPUT_SCALE = 4.0
 LORA_RANK, LORA_ALPHA = 16, 32
 BATCH = 32
