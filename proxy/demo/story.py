@@ -14,15 +14,15 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from proxy.demo.agents import AGENTS, SimulatedLLM, triage
+from proxy.demo.agents import AGENTS, Agent, SimulatedLLM, triage
 from proxy.demo.course import Course
 from proxy.demo.operator import Operator, operator
 from proxy.demo.servers import DemoFailed, proxy
@@ -55,6 +55,7 @@ class Sizes:
     """How many calls the demo makes.
 
     Attributes:
+        tasks: how many narrow tasks get an SLM.
         learned: of each narrow agent before anything is trained. A quarter of them certify: 59 without a failure are
             the least, 93 with one, 124 with two.
         open_ended: of each other agent.
@@ -63,6 +64,7 @@ class Sizes:
         most: to wait for a stage, or for a demotion.
     """
 
+    tasks: int = 3
     learned: int = 500
     open_ended: int = 60
     recorded: int = RECORDED
@@ -179,7 +181,8 @@ class Story:
         """The base model: the one that was given, or one made while the agents talk; its server starts at once."""
         base = self._given_base or self._work / "base"
         if self._given_base is None:
-            build_base(base, self._traffic.texts(200), steps=BASE_STEPS)
+            with ProcessPoolExecutor(1, get_context("spawn")) as child:  # in a thread, it would hold up the agents
+                child.submit(_build, base, self._traffic.texts(200)).result()
         self._slm.start(base)
         return base
 
@@ -205,9 +208,9 @@ class Story:
         self._course.say(f"{count} tasks discovered in the log, without a label; the agents' five are among them")
         return tasks
 
-    def _trained(self) -> tuple[Any, ...]:
+    def _trained(self) -> tuple[Agent, ...]:
         """The agents whose tasks get an SLM."""
-        return narrow() if self._slm.takes_adapters else narrow()[:1]
+        return narrow()[: self._sizes.tasks if self._slm.takes_adapters else 1]
 
     def _train(self, tasks: Mapping[str, str], base: Future[Path]) -> None:
         """Train and evaluate, task by task; the autopilot brings those that are proved into their shadows."""
@@ -318,6 +321,11 @@ class Story:
 
 
 _PLACE = {None: 0, "candidate": 0, "shadow": 1, "canary": 2, "live": 3, "retired": 0}
+
+
+def _build(base: Path, texts: list[str]) -> None:
+    quiet()
+    build_base(base, texts, steps=BASE_STEPS)
 
 
 def _recordings(count: int) -> list[Recording]:

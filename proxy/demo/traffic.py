@@ -89,9 +89,7 @@ class Traffic:
         own = [(name, next(self._work[name])) for name, count in counts.items() for _ in range(count)]
         for _, assignment in own:
             self._llm.expect(assignment)
-        others = [
-            recording.request for recording in self._rng.sample(self._recordings, min(recorded, len(self._recordings)))
-        ]
+        others = self._rng.sample(self._recordings, min(recorded, len(self._recordings)))
         turns: list[tuple[str | None, dict[str, Any]]] = [(name, each.request) for name, each in own]
         turns += [(None, recording.request) for recording in others]
         self._rng.shuffle(turns)
