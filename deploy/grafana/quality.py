@@ -87,8 +87,8 @@ def dashboard() -> Dashboard:
                 "Shadow and audit copies a second, by outcome",
                 {"{{kind}} {{outcome}}": "sum by (kind, outcome) (rate(understudy_copies_total[$__rate_interval]))"},
                 PER_SECOND,
-                "Second answers that no client sees: they prove SLMs. `over_budget`, `queue_full` and `paused` were not "
-                "made.",
+                "Second answers that no client sees: they prove SLMs. `over_budget`, `queue_full` and `paused` were "
+                "not made.",
                 width=24,
                 stacked=True,
             )
