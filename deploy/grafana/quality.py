@@ -104,6 +104,18 @@ def dashboard() -> Dashboard:
                 limit=0.2,
             )
         )
+        .with_row(Row("Copies"))
+        .with_panel(
+            course(
+                "Shadow and audit copies a second, by outcome",
+                {"{{kind}} {{outcome}}": "sum by (kind, outcome) (rate(understudy_copies_total[$__rate_interval]))"},
+                PER_SECOND,
+                "Second answers that no client sees: they prove SLMs. `over_budget`, `queue_full` and `paused` were "
+                "not made.",
+                width=24,
+                stacked=True,
+            )
+        )
         .with_row(Row("Decisions"))
         .with_panel(
             course(
