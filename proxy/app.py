@@ -67,6 +67,7 @@ def create_app(settings: Settings) -> ASGIApp:
 @asynccontextmanager
 async def _lifespan(app: FastAPI, settings: Settings, cipher: Cipher, gate: Gate) -> AsyncIterator[None]:
     metrics = Metrics(lambda: spool_usage(settings.spool_dir))
+    metrics.show_risk(settings.risk)
     spool = Spool(settings.spool_dir, cipher)
     database = Database(settings.database)
     artifacts = ArtifactStore(settings.artifacts_dir, cipher)

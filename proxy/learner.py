@@ -23,7 +23,6 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import structlog
@@ -391,10 +390,8 @@ class LostRuns:
 
 def _watch(settings: Settings, database: Database, cipher: Cipher) -> Any:
     """What looks after promotions."""
-    if find_spec("proxy.watch") is None:
-        return None
     from proxy.metrics import Metrics
-    from proxy.watch import Watch  # type: ignore[import-not-found]
+    from proxy.watch import Watch
 
     return Watch(settings, database, cipher, Metrics())
 

@@ -138,7 +138,6 @@ class Watch:
         self._keep_at = 0.0
         self._step_at: dict[str, float] = {}
         self._log_now = OncePerMinute()
-        metrics.show_risk(settings.risk)
 
     def look(self) -> None:
         """One round; costs a query where nothing is new. A dead database is waited out."""

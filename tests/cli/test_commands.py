@@ -141,7 +141,7 @@ def test_an_imported_log_is_reported_without_a_proxy_and_imported_once(tmp_path:
     assert (found["calls"], found["tokens"]) == (3, 3300)
     assert found["cost_usd"] == pytest.approx(3 * 0.0035)
     table = understudy("report", data_dir=data).stdout.splitlines()
-    assert table[0].split() == ["task", "id", "contract", "calls", "%", "tokens", "%", "USD", "%"]
+    assert table[0].split() == ["task", "id", "contract", "calls", "%", "tokens", "%", "USD", "%", "pays"]
     assert table[1].split() == ["(no", "task)", "3", "100.0", "3.3k", "100.0", "0.0105", "100.0"]
 
 

@@ -27,6 +27,7 @@ CONTRACT = {
     "understudy_unpriced_calls": ("counter", set()),
     "understudy_fallbacks": ("counter", {"reason"}),
     "understudy_cluster_calls": ("counter", {"cluster", "served_by"}),
+    "understudy_risk": ("gauge", set()),
     "understudy_promotion_stage": ("gauge", {"cluster", "stage"}),
     "understudy_spool_bytes": ("gauge", set()),
     "understudy_spool_oldest_seconds": ("gauge", set()),
