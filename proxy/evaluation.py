@@ -24,6 +24,7 @@ from proxy.promotions import checked_server
 from proxy.proof import subject_today, voided_at, whereabouts
 from proxy.rehearsal import Played, Rehearsal, evidence_of
 from proxy.settings import Settings
+from proxy.training import trained_on
 from proxy.vllm import VllmServer
 from proxy.workshop import Workshop
 from router.certificate import Certificate, SelfAgreement
@@ -80,9 +81,12 @@ def evaluate(
     workshop.progress("loading the model")
     served = VllmServer(server, settings.slm_url[server], settings.slm_api_key).ensure_served(model, adapter)
     workshop.progress("reading the log")
+    dataset = trained_on(workshop, model)
+    mine = dataset.curated if dataset and dataset.cluster_id == cluster_id else None
+    kept = (mine.calibration, mine.certification) if mine else None
     with database.read() as session:
         since = voided_at(session, cluster_id, model)
-        held_out = held_out_calls(session, cipher, cluster_id, None, since, workshop.progress)
+        held_out = held_out_calls(session, cipher, cluster_id, kept, since, workshop.progress)
     if not held_out.certification:
         raise Conflict(
             f"cluster {cluster_id} has no held-out call that the LLM answered whole: nothing can be compared; "

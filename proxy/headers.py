@@ -16,6 +16,8 @@ OWN_PREFIX = b"x-understudy-"
 #: Of the console. A browser that is logged in there sends it to `/v1` as well.
 SESSION_COOKIE = "understudy_session"
 _SESSION = SESSION_COOKIE.encode()
+#: How the proxy's own keys begin.
+KEY_PREFIX = b"us-key-"
 HOP_BY_HOP = frozenset({
     b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
     b"trailer", b"trailers", b"transfer-encoding", b"upgrade",
@@ -37,7 +39,9 @@ def for_upstream(headers: Headers, authorization: bytes | None, secret: bytes) -
         name, value = header
         if name in dropped or name.startswith(OWN_PREFIX) or (value.endswith(secret) and value.split()[-1] == secret):
             continue
-        if name == b"authorization" and (authorization is not None or _logs_in_with(secret, value)):
+        if name == b"authorization" and (
+            authorization is not None or KEY_PREFIX in value or _logs_in_with(secret, value)
+        ):
             continue
         if name == b"cookie" and _SESSION in value:
             value = _without_session(value)

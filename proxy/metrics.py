@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from proxy.savings import Parts
 
 SERVERS = ("llm", "slm")
+COPY_KINDS = ("shadow", "audit")
 OTHER_CLUSTER = "other"
 
 # Why an attempt at an SLM ends with the LLM. The router gives the last two as well, before any attempt.
@@ -214,6 +215,8 @@ class Metrics:
         self._cluster_calls_of: dict[tuple[str, str], Counter] = {}
         self._promoted: set[str] = set()
         self._compared: set[str] = set()
+        for kind in COPY_KINDS:
+            self._copies.labels(kind, "answered")
         for server in SERVERS:
             self._cost.labels(server)
             for direction in ("input", "cached_input", "output"):

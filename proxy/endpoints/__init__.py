@@ -2,7 +2,7 @@
 
     health.py                 /healthz, /readyz, /metrics; no token needed
     admin.py                  the admin API: one module per noun (clusters, promotions, models, runs, calls, savings,
-                              audit)
+                              keys, audit)
     access.py                 how an endpoint gets at the worker's state and its caller
     schemas.py                what the admin API takes and gives
     errors.py                 everything that goes wrong, in OpenAI's shape

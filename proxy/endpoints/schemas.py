@@ -330,6 +330,47 @@ class RunDetails(RunShown):
     figures: dict[str, Any] | None = Field(description="what each stage found, by its name; of a run that is done")
 
 
+class KeyAsked(BaseModel):
+    """A key to be made."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, max_length=100, description="for people, and for the audit trail")
+    role: Literal["viewer", "operator", "admin"] | None = Field(
+        None, description="in the admin API; left out: the key is for calls only"
+    )
+    may_divert: bool = Field(True, description="whether an SLM may answer its calls")
+    may_force: bool = Field(False, description="whether it may send `x-understudy-route: slm`")
+    max_log: Literal["full", "redacted", "metadata", "off"] = Field(
+        "full", description="how much of its calls is kept at most"
+    )
+    allows_training: bool = Field(True, description="whether its calls may become training samples")
+
+
+class KeyShown(BaseModel):
+    """A key, without what opens."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    key_id: str
+    name: str
+    role: str | None
+    may_divert: bool
+    may_force: bool
+    max_log: str
+    allows_training: bool
+    created_at: datetime
+    created_by: str
+    revoked_at: datetime | None
+    revoked_by: str | None
+
+
+class KeyMade(KeyShown):
+    """A new key; it can't be shown again."""
+
+    key: str = Field(description="goes into `Authorization: Bearer …`, or into `x-understudy-key`")
+
+
 class AuditEntry(BaseModel):
     """Who did what."""
 

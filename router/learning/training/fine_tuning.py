@@ -53,6 +53,7 @@ def fine_tune(
     method: Method = Method.LORA,
     recipe: Recipe | None = None,
     task: str = "a task",
+    origin: str | None = None,
     progress: Progress = lambda text: None,
 ) -> ModelCard:
     """Fine-tune a base model on one task's samples. On a GPU where there is one.
@@ -62,7 +63,7 @@ def fine_tune(
         out: directory of the result; made. For `lora` and `qlora` an adapter as vLLM loads it, for `full` a model with
             its tokeniser. Beside it, its model card.
         samples: of the training part only; some of their conversations serve early stopping.
-        task: what the model card calls it.
+        task, origin: what the model card says of the samples.
         progress: told `stage: how far`, with the time left.
 
     Returns:
@@ -102,6 +103,7 @@ def fine_tune(
     card = ModelCard(
         key=key,
         task=task,
+        origin=origin,
         licence=opened.licence,
         versions=versions(),
         weights=weights_digest(*parts),
