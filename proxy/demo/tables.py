@@ -51,9 +51,11 @@ def show(console: Console, operator: Operator, tasks: Mapping[str, str], outcome
 
 
 def _tasks(clusters: Mapping[str, dict[str, Any]]) -> Table:
-    table = _table("tasks")
-    for name in ("answers", "stage", "certificate: failed of", "≤, at 95 %", "threshold"):
-        table.add_column(name, justify="left" if name in ("answers", "stage") else "right")
+    table = _table("tasks; what is certified at 95 %")
+    for name in ("answers", "stage"):
+        table.add_column(name)
+    for name in ("failures", "bound", "threshold"):
+        table.add_column(name, justify="right")
     for agent in AGENTS:
         cluster = clusters[agent.name]
         certificate = cluster["certificate"]
@@ -65,7 +67,7 @@ def _tasks(clusters: Mapping[str, dict[str, Any]]) -> Table:
 def _proof(certificate: dict[str, Any] | None) -> tuple[str, str, str]:
     """Failures of calls, bound, threshold."""
     if certificate is None:
-        return "none: open-ended", "", ""
+        return "none", "", ""
     threshold = certificate["threshold"]
     return (
         f"{certificate['failures']} of {certificate['n']}",
@@ -75,16 +77,16 @@ def _proof(certificate: dict[str, Any] | None) -> tuple[str, str, str]:
 
 
 def _calls(outcome: Outcome) -> Table:
-    table = _table("calls, by the truth that the simulator knows")
-    for name in ("calls", "by the SLM", "it disagrees", "left to the LLM"):
+    table = _table("calls since; disagreement by the truth that the simulator knows")
+    for name in ("calls", "by the SLM", "disagree", "by the LLM"):
         table.add_column(name, justify="right")
     for agent in AGENTS:
         parts = [phase[agent.name] for phase in (outcome.proved, outcome.served) if agent.name in phase]
         if parts:
             table.add_row(f"  {agent.name}", *_figures(sum(parts, Score())))
     if outcome.changed.calls:
-        table.add_row("  triage, once the LLM had changed", *_figures(outcome.changed))
-        table.add_row("  triage, once it was withdrawn", *_figures(outcome.after))
+        table.add_row("  triage, LLM changed", *_figures(outcome.changed))
+        table.add_row("  triage, withdrawn", *_figures(outcome.after))
     return table
 
 
