@@ -97,6 +97,16 @@ def dashboard() -> Dashboard:
                 stacked=True,
             )
         )
+        .with_panel(
+            bars(
+                "What the savings consist of, whole log",
+                "max by (part) (understudy_savings_part_usd)",
+                USD,
+                "The counterfactual cost, and each cost that is subtracted from it.",
+                legend="{{part}}",
+                width=24,
+            )
+        )
         .with_row(Row("Where it comes from"))
         .with_panel(
             number(
