@@ -54,7 +54,8 @@ def dashboard() -> Dashboard:
             course(
                 "Copies a second, by kind and outcome",
                 {
-                    "{{kind}}, {{outcome}}": "sum by (kind, outcome) (rate(understudy_copies_total[$__rate_interval])) > 0"
+                    "{{kind}} {{outcome}}": "sum by (kind, outcome) (rate(understudy_copies_total[$__rate_interval]))"
+                    " > 0"
                 },
                 PER_SECOND,
                 "Second answers that are compared: by an SLM in the shadow of the LLM, by the LLM to audit an SLM.",
