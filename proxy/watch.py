@@ -1,7 +1,7 @@
 """What keeps promotions honest, beside serving: the learner calls `look` every second.
 
-    copies judged (judging.py)  →  the audit of each promotion  →  an alarm ends it
-                                →  evidence from the shadow     →  a certificate, once it suffices
+    copies judged (judging.py)  →  the audit of each promotion (watched.py)  →  an alarm ends it
+                                →  evidence from the shadow (shadow_proof.py)  →  a certificate, once it suffices
     certificates that no longer hold   →  back to the shadow
     an SLM that keeps failing (slm_health.py), payloads that drift (payload_drift.py)  →  the end
     a new snapshot: tasks that are gone, split or merged  →  nothing is proved of them any more

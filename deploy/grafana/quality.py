@@ -50,19 +50,6 @@ def dashboard() -> Dashboard:
                 legend="{{cluster}}",
             )
         )
-        .with_panel(
-            course(
-                "Copies a second, by kind and outcome",
-                {
-                    "{{kind}} {{outcome}}": "sum by (kind, outcome) (rate(understudy_copies_total[$__rate_interval]))"
-                    " > 0"
-                },
-                PER_SECOND,
-                "Second answers that are compared: by an SLM in the shadow of the LLM, by the LLM to audit an SLM.",
-                width=24,
-                stacked=True,
-            )
-        )
         .with_row(Row("Fallbacks"))
         .with_panel(
             number(
@@ -115,6 +102,18 @@ def dashboard() -> Dashboard:
                 SHARE,
                 "Of the calls meant for an SLM. The line is where the alert is.",
                 limit=0.2,
+            )
+        )
+        .with_row(Row("Copies"))
+        .with_panel(
+            course(
+                "Shadow and audit copies a second, by outcome",
+                {"{{kind}} {{outcome}}": "sum by (kind, outcome) (rate(understudy_copies_total[$__rate_interval]))"},
+                PER_SECOND,
+                "Second answers that no client sees: they prove SLMs. `over_budget`, `queue_full` and `paused` were "
+                "not made.",
+                width=24,
+                stacked=True,
             )
         )
         .with_row(Row("Decisions"))

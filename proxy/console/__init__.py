@@ -12,6 +12,7 @@ A request for a page walks through these rooms:
     calls.py       the log, live; one call
     runs.py        background work, and how far it is
     operations.py  models and the audit trail
+    keys.py        the proxy's own keys
     assets.py      style sheet, script and icon
 
 They ask the same functions as the admin API does (`proxy/endpoints`), and draw what these say:

@@ -8,11 +8,10 @@ from urllib.parse import quote
 from fastapi import Request
 from fastapi.responses import RedirectResponse, Response
 
-from proxy.auth import Caller, Role
 from proxy.console.page import Form, OwnForm, page_router, sessions_of
 from proxy.console.render import render
 from proxy.console.session import LIFETIME_SECONDS, Throttle
-from proxy.endpoints.access import InState
+from proxy.errors import Forbidden, Unauthorized
 from proxy.headers import SESSION_COOKIE
 
 router = page_router()
@@ -27,8 +26,8 @@ def ask(request: Request, next: str = "/", sent: bool = False) -> Response:  # n
 
 
 @router.post("/login")
-def enter(request: Request, fields: Form, state: InState) -> Response:
-    """Let in who has the admin token, and on to the page that was wanted."""
+def enter(request: Request, fields: Form) -> Response:
+    """Let in who has the admin token or a key with a role, and on to the page that was wanted."""
     wanted = _own_path(fields.get("next", "/"))
     address = request.client.host if request.client else ""
     throttle: Throttle = request.app.state.login_throttle
@@ -38,12 +37,13 @@ def enter(request: Request, fields: Form, state: InState) -> Response:
         answer = render(request, "login", status=429, wanted=wanted, wrong=said, lost=False)
         answer.headers["retry-after"] = f"{wait:.0f}"
         return answer
-    if not state.gate.is_admin(fields.get("token", "").strip()):
+    try:
+        cookie = sessions_of(request).begin(fields.get("token", ""))
+    except (Unauthorized, Forbidden) as error:
         throttle.note_failure(address)
-        said = "That is not the admin token."
-        return render(request, "login", status=401, wanted=wanted, wrong=said, lost=False)
+        said = str(error) if isinstance(error, Forbidden) else "That is neither the admin token nor a key in force."
+        return render(request, "login", status=error.status, wanted=wanted, wrong=said, lost=False)
     response = RedirectResponse(f"/login?sent=1&next={quote(wanted, safe='')}", 303)
-    cookie = sessions_of(request).begin(Caller("admin", Role.ADMIN))
     secure = not _is_loopback(request)
     response.set_cookie(SESSION_COOKIE, cookie, LIFETIME_SECONDS, httponly=True, samesite="strict", secure=secure)
     return response

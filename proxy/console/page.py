@@ -69,7 +69,7 @@ def page_router() -> APIRouter:
 def sessions_of(request: Request) -> Sessions:
     """What knows sessions."""
     state: State = request.app.state.understudy
-    return Sessions(state.gate, state.cipher)
+    return Sessions(state.gate, state.cipher, state.serving.keys)
 
 
 def _signed_in(request: Request) -> Session:

@@ -24,6 +24,7 @@ _PLACES = (
     ("/runs", "Runs"),
     ("/models", "Models"),
     ("/audit", "Audit"),
+    ("/keys", "Keys"),
 )
 
 

@@ -10,7 +10,7 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from proxy import savings as account
-from proxy.console.charts import days
+from proxy.console.charts import Days, days
 from proxy.console.page import SignedIn, page_router
 from proxy.console.render import render
 from proxy.endpoints import savings as endpoint
@@ -18,7 +18,8 @@ from proxy.endpoints.access import InState
 from proxy.endpoints.schemas import SavedOn
 from proxy.state import State
 from storage.repositories.clusters import list_clusters
-from storage.repositories.promotions import current_promotions, first_promoted_at
+from storage.repositories.costs import cost_totals
+from storage.repositories.promotions import current_promotions
 
 router = page_router()
 
@@ -28,7 +29,10 @@ _LINES = (
     ("counterfactual_usd", "What the LLM would have cost for the calls that SLMs served", 1),
     ("slm_cost_usd", "SLM tokens", -1),
     ("gpu_usd", "SLM servers’ time, busy or idle", -1),
+    ("shadow_usd", "SLM answers to calls that the LLM served, to compare", -1),
+    ("audit_usd", "LLM answers to calls that SLMs served, to compare", -1),
     ("wasted_usd", "SLM answers that were not served", -1),
+    ("training_usd", "Training and evaluation", -1),
 )
 
 
@@ -51,9 +55,9 @@ class OnTask:
 
 
 @router.api_route("/", methods=["GET", "HEAD"])
-def show(request: Request, state: InState, session: SignedIn, days: Literal["7", "30", "90"] = "30") -> Response:
+def show(request: Request, state: InState, session: SignedIn, last: Literal["7", "30", "90"] = "30") -> Response:
     """Net money, what it consists of, per day and per task; before the first call, how to send one."""
-    window = int(days)
+    window = int(last)
     since = datetime.combine(datetime.now(UTC).date() - timedelta(days=window - 1), datetime.min.time(), UTC)
     by_task = endpoint.get_savings(state, session.caller, "cluster", since, None)
     whole = by_task.total
@@ -67,6 +71,7 @@ def show(request: Request, state: InState, session: SignedIn, days: Literal["7",
         since=since,
         whole=whole,
         account=[Line(name, sign * getattr(whole, field)) for field, name, sign in _LINES],
+        idle=by_task.unattributed.gpu_usd,
         spent=whole.cost_usd,
         unpriced=by_task.unpriced_calls,
         chart=_chart(state, by_day.data, since.date(), window),
@@ -75,17 +80,19 @@ def show(request: Request, state: InState, session: SignedIn, days: Literal["7",
     )
 
 
-def _chart(state: State, rows: list[SavedOn], first: date, window: int) -> object:
-    """Net per day: each day's calls, less the SLM servers' time on it."""
-    of_day = {row.key: row.savings_usd for row in rows}
+def _chart(state: State, rows: list[SavedOn], first: date, window: int) -> Days:
+    """Net per day: what the day's calls came to, less the SLM servers' whole time on it, and what was spent on none."""
+    of_day = {row.key: row.savings_usd + row.gpu_usd for row in rows}
+    per_second = account.gpu_usd_per_second(state.settings)
     values = []
     with state.database.read() as session:
-        promoted = first_promoted_at(session)
         for number in range(window):
             day = first + timedelta(days=number)
             begin = datetime.combine(day, datetime.min.time(), UTC)
-            gpu = account.of_gpu(session, state.settings, begin, begin + timedelta(days=1)) if promoted else 0.0
-            values.append((day, of_day.get(day.isoformat(), 0.0) - gpu))
+            end = begin + timedelta(days=1)
+            rent = per_second * account.rented_seconds(session, state.settings, begin, end) if per_second else 0.0
+            training = sum(spent.usd for spent in cost_totals(session, begin, end))
+            values.append((day, of_day.get(day.isoformat(), 0.0) - rent - training))
     return days(values)
 
 

@@ -1,7 +1,7 @@
 """Who is logged in at the console: a cookie that only this installation can have signed, and that expires.
 
 Nothing is kept on the server, so every worker and every machine that shares the key file and the admin token knows
-every session, and a new admin token ends them all. The admin token itself is in no cookie.
+every session. A new admin token ends them all, a revoked key its own. Neither token nor key is in a cookie.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from dataclasses import dataclass
 import msgspec
 
 from proxy.auth import Caller, Gate, Role
+from proxy.keys import Keys, key_hash
 from storage.cipher import Cipher
 
 LIFETIME_SECONDS = 12 * 3600
+ADMIN = Caller("admin", Role.ADMIN)
 _SIGNATURE = b"console session"
 _FORM = b"console form"
 
@@ -27,8 +29,7 @@ _FORM = b"console form"
 class _Ticket(msgspec.Struct, frozen=True, array_like=True):
     """What the cookie says."""
 
-    name: str
-    role: int
+    key_id: str  # empty for the admin token
     ends_at: float
     nonce: str
 
@@ -53,25 +54,43 @@ class Session:
 class Sessions:
     """Begins sessions and knows them again."""
 
-    def __init__(self, gate: Gate, cipher: Cipher, now: Callable[[], float] = time.time) -> None:
-        self._gate, self._cipher, self._now = gate, cipher, now
+    def __init__(self, gate: Gate, cipher: Cipher, keys: Keys, now: Callable[[], float] = time.time) -> None:
+        """
+        Args:
+            keys: those in force now.
+        """
+        self._gate, self._cipher, self._keys, self._now = gate, cipher, keys, now
 
-    def begin(self, caller: Caller) -> str:
-        """A cookie's value."""
-        ticket = _Ticket(caller.name, int(caller.role), self._now() + LIFETIME_SECONDS, secrets.token_urlsafe(16))
+    def begin(self, token: str) -> str:
+        """A cookie's value, for who has the admin token, or a key with a role.
+
+        Raises:
+            Unauthorized: it is neither.
+            Forbidden: the key is for calls only.
+        """
+        token = token.strip()
+        self._gate.enter(f"Bearer {token}", Role.VIEWER, self._keys)
+        key_id = "" if self._gate.is_admin(token) else self._keys[key_hash(token)].key_id
+        ticket = _Ticket(key_id, self._now() + LIFETIME_SECONDS, secrets.token_urlsafe(16))
         said = base64.urlsafe_b64encode(msgspec.json.encode(ticket)).decode()
         return f"{said}.{self._signature(said)}"
 
     def read(self, cookie: str | None) -> Session | None:
-        """Whose cookie it is; None for one that is made up, changed, of another admin token, or over its time."""
+        """Whose cookie it is; None for one that is made up, changed, of another token, revoked, or over its time."""
         said, _, signature = (cookie or "").partition(".")
         if not hmac.compare_digest(signature.encode(), self._signature(said).encode()):
             return None
         ticket = msgspec.json.decode(base64.urlsafe_b64decode(said), type=_Ticket)
-        if self._now() >= ticket.ends_at:
+        caller = self._caller(ticket.key_id)
+        if caller is None or self._now() >= ticket.ends_at:
             return None
-        form_token = self._cipher.keyed_hash(said.encode(), _FORM).hex()
-        return Session(Caller(ticket.name, Role(ticket.role)), form_token)
+        return Session(caller, self._cipher.keyed_hash(said.encode(), _FORM).hex())
+
+    def _caller(self, key_id: str) -> Caller | None:
+        if not key_id:
+            return ADMIN
+        key = next((key for key in self._keys.values() if key.key_id == key_id), None)
+        return None if key is None or key.role is None else Caller(key.actor, Role(key.role))
 
     def _signature(self, said: str) -> str:
         return self._cipher.keyed_hash(self._gate.secret + b"\0" + said.encode(), _SIGNATURE).hex()

@@ -237,7 +237,7 @@ def test_the_report_says_where_training_does_not_pay(tmp_path: Path) -> None:
     cipher = Cipher.open(tmp_path)
     database.upgrade(cipher)
     costs = {"c-rich": 9000.0, "c-poor": 0.01, "c-none": None}
-    rows = [clusters.StoredCluster(name, "s", name, {"kind": "label"}, "", 1, 1, []) for name in costs]
+    rows = [clusters.StoredCluster(name, "s", name, {"kind": "tool_call"}, "", 1, 1, []) for name in costs]
     month_ns = int(365.25 / 12 * 86_400 * 1e9)
     with database.write() as session:
         clusters.activate_snapshot(session, cipher, "s", 3, rows)

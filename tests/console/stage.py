@@ -94,14 +94,16 @@ def on_stage(directory: Path, file: Path, rounds: int = 3, **settings: str) -> I
             directory, data_dir=data_dir, upstream_url=llm.base_url, slm_url=f"main={slm.url}", **settings
         ) as proxy:
             requests = [each.request | {"model": "gpt-4o"} for each in recordings if each.endpoint == "chat"]
-            asyncio.run(replay(requests, proxy.base_url))
+            sent = asyncio.run(replay(requests, proxy.base_url))
+            assert not sent.failed, sent.errors
             _wait(proxy, len(requests))
             learned = understudy("learn", data_dir=data_dir, encoder="", slm_url=f"main={slm.url}")
             assert learned.returncode == 0, learned.stderr
             wait_for(lambda: httpx.get(f"{proxy.root}/readyz").json()["snapshot"] is not None)
             _cast(proxy, data_dir)
             for _ in range(rounds - 1):
-                asyncio.run(replay(requests, proxy.base_url))
+                sent = asyncio.run(replay(requests, proxy.base_url))
+            assert not sent.failed, sent.errors
             _wait(proxy, rounds * len(requests))
             _spread(data_dir, rounds)
             yield proxy

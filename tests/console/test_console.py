@@ -39,6 +39,7 @@ def pages(shown: Shown) -> dict[str, str]:
         "runs": "/runs",
         "models": "/models",
         "audit": "/audit",
+        "keys": "/keys",
         "an error": "/tasks/c-none",
     }
 
@@ -50,7 +51,7 @@ def test_log_in_read_savings_promote_see_it_served_and_demote(open_page: Open, s
     expect(page).to_have_title("Log in – Understudy")
     page.get_by_label("Admin token").fill("a guess")
     page.get_by_role("button", name="Log in").click()
-    expect(page.get_by_role("alert")).to_contain_text("not the admin token")
+    expect(page.get_by_role("alert")).to_contain_text("neither the admin token")
     page.get_by_label("Admin token").fill(ADMIN_TOKEN)
     page.get_by_role("button", name="Log in").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Tasks")  # where it was going

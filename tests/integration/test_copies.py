@@ -145,7 +145,7 @@ def test_audits_are_in_the_account_and_go_with_their_calls(start: Start, upstrea
     assert sum(line["savings_usd"] for line in lines) == pytest.approx(total["savings_usd"])
     audited = house.proxy.metric('understudy_savings_part_usd{part="audit"}')
     assert audited == pytest.approx(total["audit_usd"])
-    assert house.proxy.metric('understudy_cost_usd_total{served_by="llm"}') == pytest.approx(total["audit_usd"])
+    assert house.proxy.metric('understudy_cost_usd_total{served_by="audit"}') == pytest.approx(total["audit_usd"])
     shown = house.proxy.admin("GET", f"/clusters/{house.cluster}").json()["economics"]
     assert shown["audit_share"] == 1.0
     assert shown["pays"] is False  # an audit of every call saves nothing

@@ -241,7 +241,7 @@ def _plan(base: Base, train: Sequence[Rendered], method: Method, recipe: Recipe,
         longest = max(longest, min(PASS_TOKENS, batch_tokens))
         rows = max(1, round(batch_tokens / longest))
     rows_a_pass = max(1, min(rows, PASS_TOKENS // longest))
-    steps = recipe.steps_for(len(train))
+    steps = recipe.steps_for(len(train), base.parameters)
     return _Plan(
         steps=steps,
         learning_rate=recipe.rate_for(base.parameters, method),

@@ -12,9 +12,10 @@ import httpx
 import pytest
 
 from proxy.app import Front, create_app
-from proxy.auth import Caller, Role
+from proxy.auth import Role
 from proxy.console.session import Sessions
 from proxy.headers import SESSION_COOKIE
+from proxy.keys import KeyWish, create_key
 from proxy.proof import subject_today
 from proxy.settings import load_settings
 from storage.ids import format_call_id, new_call_id
@@ -38,8 +39,12 @@ class Console:
         self.client = client
 
     def cookie(self, role: Role = Role.ADMIN) -> str:
-        """Of somebody who is logged in."""
-        return Sessions(self.state.gate, self.state.cipher).begin(Caller("somebody", role))
+        """Of somebody who is logged in: with the admin token, or with a key that has less."""
+        token = TOKEN
+        if role is not Role.ADMIN:
+            token, _ = create_key(self.state.database, self.state.cipher, KeyWish("somebody", role), "a test")
+            self.state.serving.refresh()
+        return Sessions(self.state.gate, self.state.cipher, self.state.serving.keys).begin(token)
 
     def log_in(self, role: Role = Role.ADMIN) -> None:
         """From now on the client is somebody."""

@@ -16,7 +16,17 @@ from proxy.headers import SESSION_COOKIE
 from storage.records import Attempt
 from tests.proxy.console.conftest import HOST, TOKEN, Console
 
-PAGES = ["/", "/tasks", "/tasks/c-1", "/tasks/c-1/promote?model=m&stage=live", "/calls", "/runs", "/models", "/audit"]
+PAGES = [
+    "/",
+    "/tasks",
+    "/tasks/c-1",
+    "/tasks/c-1/promote?model=m&stage=live",
+    "/calls",
+    "/runs",
+    "/models",
+    "/audit",
+    "/keys",
+]
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7 * 7 }}\u202egnirts"
 
 
@@ -147,6 +157,33 @@ async def test_a_viewer_sees_and_changes_nothing(console: Console) -> None:
     await console.page("/tasks/c-1")
     await console.send("/tasks/c-1/promote", 403, model="m", stage="shadow")
     await console.send("/tasks/c-1/demote", 403)
+
+
+async def test_a_key_is_shown_once_and_revoked(console: Console) -> None:
+    console.log_in()
+    said = (await console.send("/keys", 200, name=HOSTILE.partition("\u202e")[0], role="viewer")).text
+    [key] = re.findall(r'<code id="made">(us-key-[^<]+)</code>', said)
+    assert "<script>alert" not in said
+    assert key not in await console.page("/keys")
+    entered = await console.client.post("/login", data={"token": key})
+    assert entered.status_code == 303
+    console.log_in()
+    [key_id] = re.findall(r'action="/keys/(k-[^/]+)/revoke"', said)
+    await console.send(f"/keys/{key_id}/revoke")
+    assert (await console.client.post("/login", data={"token": key})).status_code == 401
+
+
+@pytest.mark.parametrize("fields", [{"name": ""}, {"name": "a", "role": "god"}, {"name": "a", "max_log": "all"}])
+async def test_half_a_key_is_refused(console: Console, fields: dict[str, str]) -> None:
+    console.log_in()
+    await console.send("/keys", 400, **fields)
+
+
+async def test_keys_are_the_admins(console: Console) -> None:
+    console.log_in(Role.OPERATOR)
+    await console.page("/keys", 403)
+    await console.send("/keys", 403, name="mine", role="admin")
+    await console.send("/keys/k-1/revoke", 403)
 
 
 async def test_an_operator_may_not_go_without_proof(console: Console) -> None:

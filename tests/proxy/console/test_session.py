@@ -9,9 +9,11 @@ import pytest
 
 from proxy.auth import Caller, Gate, Role
 from proxy.console.session import LIFETIME_SECONDS, Sessions, Throttle
+from proxy.errors import Forbidden, Unauthorized
+from proxy.keys import Key, Keys, key_hash
 from storage.cipher import Cipher
 
-SOMEBODY = Caller("admin", Role.ADMIN)
+TOKEN = "a-secret-token"
 
 
 class Clock:
@@ -27,58 +29,75 @@ def cipher(tmp_path: Path) -> Cipher:
     return Cipher.open(tmp_path)
 
 
-def test_a_session_is_known_again_by_whoever_shares_key_and_token(cipher: Cipher) -> None:
-    cookie = Sessions(Gate("token"), cipher).begin(SOMEBODY)
-    session = Sessions(Gate("token"), cipher).read(cookie)
+def sessions(cipher: Cipher, token: str = TOKEN, keys: Keys | None = None, now: Clock | None = None) -> Sessions:
+    return Sessions(Gate(token), cipher, keys or {}, now or Clock())
+
+
+def test_a_session_is_known_again_by_whoever_shares_key_file_and_token(cipher: Cipher) -> None:
+    session = sessions(cipher).read(sessions(cipher).begin(TOKEN))
     assert session is not None
-    assert session.caller == SOMEBODY
+    assert session.caller == Caller("admin", Role.ADMIN)
+
+
+@pytest.mark.parametrize("token", ["", "wrong", f"{TOKEN} {TOKEN}", "us-key-nobodys"])
+def test_nobody_else_gets_one(cipher: Cipher, token: str) -> None:
+    with pytest.raises(Unauthorized):
+        sessions(cipher).begin(token)
+
+
+def test_a_key_opens_with_its_role_until_it_is_revoked(cipher: Cipher) -> None:
+    token = "us-key-1"
+    keys = {key_hash(token): Key("k-1", "Ada", int(Role.OPERATOR))}
+    cookie = sessions(cipher, keys=keys).begin(token)
+    session = sessions(cipher, keys=keys).read(cookie)
+    assert session is not None
+    assert session.caller == Caller("Ada (k-1)", Role.OPERATOR)
+    assert sessions(cipher).read(cookie) is None
+
+
+def test_a_key_for_calls_opens_nothing(cipher: Cipher) -> None:
+    keys = {key_hash("us-key-1"): Key("k-1", "agent")}
+    with pytest.raises(Forbidden):
+        sessions(cipher, keys=keys).begin("us-key-1")
 
 
 def test_the_token_is_not_in_the_cookie(cipher: Cipher) -> None:
-    said, _, _ = Sessions(Gate("a-secret-token"), cipher).begin(SOMEBODY).partition(".")
-    assert b"a-secret-token" not in base64.urlsafe_b64decode(said)
+    said, _, _ = sessions(cipher).begin(TOKEN).partition(".")
+    assert TOKEN.encode() not in base64.urlsafe_b64decode(said)
 
 
 def test_a_session_ends(cipher: Cipher) -> None:
     clock = Clock()
-    sessions = Sessions(Gate("token"), cipher, clock)
-    cookie = sessions.begin(SOMEBODY)
+    known = sessions(cipher, now=clock)
+    cookie = known.begin(TOKEN)
     clock.seconds += LIFETIME_SECONDS - 1
-    assert sessions.read(cookie)
+    assert known.read(cookie)
     clock.seconds += 1
-    assert sessions.read(cookie) is None
+    assert known.read(cookie) is None
 
 
-def test_another_token_or_key_ends_every_session(cipher: Cipher, tmp_path: Path) -> None:
-    cookie = Sessions(Gate("token"), cipher).begin(SOMEBODY)
-    assert Sessions(Gate("new token"), cipher).read(cookie) is None
+def test_another_token_or_key_file_ends_every_session(cipher: Cipher, tmp_path: Path) -> None:
+    cookie = sessions(cipher).begin(TOKEN)
+    assert sessions(cipher, "new token").read(cookie) is None
     (tmp_path / "other").mkdir()
-    assert Sessions(Gate("token"), Cipher.open(tmp_path / "other")).read(cookie) is None
+    assert sessions(Cipher.open(tmp_path / "other")).read(cookie) is None
 
 
 def test_a_changed_or_made_up_cookie_is_nobodys(cipher: Cipher) -> None:
-    sessions = Sessions(Gate("token"), cipher)
-    cookie = sessions.begin(Caller("viewer", Role.VIEWER))
+    keys = {key_hash("us-key-1"): Key("k-1", "viewer", int(Role.VIEWER))}
+    known = sessions(cipher, keys=keys)
+    cookie = known.begin("us-key-1")
     said, _, signature = cookie.partition(".")
-    better = base64.urlsafe_b64encode(base64.urlsafe_b64decode(said).replace(b",1,", b",3,")).decode()
+    better = base64.urlsafe_b64encode(base64.urlsafe_b64decode(said).replace(b"k-1", b"")).decode()
     assert better != said
-    for made_up in (
-        None,
-        "",
-        ".",
-        cookie[:-1],
-        f"{better}.{signature}",
-        f"{said}.",
-        f".{signature}",
-        "é.ü",
-        "a" * 9999,
-    ):
-        assert sessions.read(made_up) is None
+    made_up = ("", ".", cookie[:-1], f"{better}.{signature}", f"{said}.", f".{signature}", "é.ü", "a" * 9999)
+    for each in (None, *made_up):
+        assert known.read(each) is None
 
 
 def test_a_form_is_of_one_session_only(cipher: Cipher) -> None:
-    sessions = Sessions(Gate("token"), cipher)
-    first, second = (sessions.read(sessions.begin(SOMEBODY)) for _ in range(2))
+    known = sessions(cipher)
+    first, second = (known.read(known.begin(TOKEN)) for _ in range(2))
     assert first is not None
     assert second is not None
     assert first.sent(first.form_token)
