@@ -9,7 +9,8 @@ PYTEST_ARGS ?=
 
 help:
 	@echo "make demo     the whole story on this machine; ONCE=1 ends after the table,"
-	@echo "              SLM_SERVER=transformers does without vLLM's CPU build"
+	@echo "              SLM_SERVER=transformers does without vLLM's CPU build,"
+	@echo "              BASE=directory takes a base model instead of making one"
 	@echo "make test     every test"
 	@echo "make check    lint, types, import contracts"
 	@echo "make bench    the product's own measurements (tests/bench)"
@@ -29,7 +30,7 @@ setup: .venv/.ready
 	@touch $@
 
 demo: $(if $(filter transformers,$(SLM_SERVER)),.venv/.ready,setup)
-	@$(BIN)/understudy demo $(if $(ONCE),--once) $(if $(SLM_SERVER),--slm-server $(SLM_SERVER))
+	@$(BIN)/understudy demo $(if $(ONCE),--once) $(if $(SLM_SERVER),--slm-server $(SLM_SERVER)) $(if $(BASE),--base $(BASE))
 
 test: setup check
 	@tests/system-packages

@@ -50,6 +50,11 @@ _REASONS = {
     Reason.ROUTER_ERROR: "a fault of the router's own; its log says which",
 }
 
+_HOW_TO_SET = """Environment variables, or a TOML file named by `UNDERSTUDY_CONFIG` (names in lower case, without the
+prefix); the environment wins; an unknown name or a malformed value is an error. An LLM whose certificate comes from
+your own authority is trusted where `SSL_CERT_FILE` names that authority's certificate.
+"""
+
 
 def reference() -> str:
     """The whole page."""
@@ -57,7 +62,7 @@ def reference() -> str:
         [
             _HEAD,
             _section("Commands", ("command", "does"), _commands()),
-            _section("Settings", ("name", "default", "meaning"), _settings()),
+            _section("Settings", ("name", "default", "meaning"), _settings(), _HOW_TO_SET),
             _section("Admin API", ("call", "role", "does"), _endpoints()),
             _section("Decision reasons", ("reason", "why the call went where it went"), _reasons()),
             _section("Metrics", ("name", "type", "labels", "meaning"), _metrics()),
@@ -65,8 +70,8 @@ def reference() -> str:
     )
 
 
-def _section(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [f"## {title}", "", _row(columns), _row(["---"] * len(columns)), *map(_row, rows), ""]
+def _section(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *before: str) -> str:
+    lines = [f"## {title}", "", *before, _row(columns), _row(["---"] * len(columns)), *map(_row, rows), ""]
     return "\n".join(lines)
 
 

@@ -101,6 +101,15 @@ def economics_of(session: ReadSession, settings: Settings) -> dict[str, Economic
     }
 
 
+def has_slm_prices(settings: Settings) -> bool:
+    """Whether the settings say what an SLM costs; if not, all that counts against it is training and audits."""
+    return bool(
+        settings.slm_gpu_usd_per_hour
+        or settings.slm_input_usd_per_million_tokens
+        or settings.slm_output_usd_per_million_tokens
+    )
+
+
 def _slm_usd_per_call(volume: Volume, settings: Settings) -> float:
     if volume.slm_calls:
         return volume.slm_usd / volume.slm_calls

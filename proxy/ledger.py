@@ -167,7 +167,7 @@ def add_up(metrics: Metrics, calls: Sequence[tuple[CallRecord, CallFacts]]) -> P
 
 
 def add_up_copies(metrics: Metrics, copies: Sequence[tuple[CopyRecord, CopyFacts]]) -> Parts:
-    """Bring copies that are now in the database into the cost; they are no calls and count as none.
+    """Bring copies that are now in the database into the cost, as served by their kind: no client's call costs that.
 
     Returns:
         What they add to the savings' costs.
@@ -176,9 +176,8 @@ def add_up_copies(metrics: Metrics, copies: Sequence[tuple[CopyRecord, CopyFacts
     for record, facts in copies:
         if facts.cost_usd is None:
             continue
-        shadow = record.kind == SHADOW
-        metrics.add_cost("slm" if shadow else "llm", facts.cost_usd)
-        parts += Parts(shadow_usd=facts.cost_usd) if shadow else Parts(audit_usd=facts.cost_usd)
+        metrics.add_cost(record.kind, facts.cost_usd)
+        parts += Parts(shadow_usd=facts.cost_usd) if record.kind == SHADOW else Parts(audit_usd=facts.cost_usd)
     return parts
 
 

@@ -111,7 +111,7 @@ class Metrics:
         )
         self._cost = Counter(
             "understudy_cost_usd_total",
-            "What calls and copies cost, by who answered.",
+            "What calls cost by who answered, and copies by their kind.",
             ["served_by"],
             registry=registry,
         )
@@ -217,6 +217,7 @@ class Metrics:
         self._compared: set[str] = set()
         for kind in COPY_KINDS:
             self._copies.labels(kind, "answered")
+            self._cost.labels(kind)
         for server in SERVERS:
             self._cost.labels(server)
             for direction in ("input", "cached_input", "output"):

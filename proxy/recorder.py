@@ -189,6 +189,7 @@ class Recorder:
             upstream_request_id=call.upstream_request_id,
             attempts=tuple(call.attempts),
             log=level,
+            traceparent=_tag(fields, b"traceparent"),
         )
 
     def _append(self, record: CallRecord) -> None:

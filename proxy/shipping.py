@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -23,6 +24,9 @@ from storage.errors import DatabaseDown
 from storage.repositories import retention
 from storage.repositories.promotions import first_promoted_at
 from storage.shipper import Shipped, ShippedCopies, Shipper
+
+if TYPE_CHECKING:
+    from proxy.traces import CallTraces
 
 log = structlog.get_logger()
 
@@ -113,18 +117,39 @@ def run_shipper(settings: Settings) -> None:
     cipher = Cipher.open(settings.data_dir)
     account = Account(metrics, database, settings)
     ledger = ledger_for(settings, database, cipher)
+    traces = _traces(settings.otel_endpoint)
     shipper = Shipper(
         settings.spool_dir,
         database,
         cipher,
         read_facts=ledger.read_facts,
-        on_shipped=account.add,
+        on_shipped=lambda calls: _tell(calls, account, traces),
         read_copy=ledger.read_copy,
         on_copies_shipped=account.add_copies,
         on_set_aside=metrics.count_quarantined_calls,
     )
     threading.Thread(target=_keep_house, args=(settings, database, account, stop), name="house", daemon=True).start()
     shipper.run(stop)
+    if traces is not None:
+        traces.close()
+
+
+def _tell(calls: Shipped, account: Account, traces: CallTraces | None) -> None:
+    account.add(calls)
+    if traces is not None:
+        traces.show(calls)
+
+
+def _traces(endpoint: str | None) -> CallTraces | None:
+    """Where spans go; None where nobody wants them, or nothing is there to make them."""
+    if endpoint is None:
+        return None
+    try:
+        from proxy.traces import OtlpTraces
+    except ImportError as error:
+        log.error("traces.not_exported", missing=error.name, what_to_do="pip install 'understudy[otel]'")
+        return None
+    return OtlpTraces(endpoint)
 
 
 def _keep_house(settings: Settings, database: Database, account: Account, stop: threading.Event) -> None:

@@ -12,7 +12,8 @@ from docs.reference import PATH, reference
 from proxy.cli.main import app
 from proxy.settings import PREFIX, Settings
 
-PAGES = sorted(PATH.parent.glob("*.md"))
+ROOT = PATH.parent.parent
+PAGES = sorted([*PATH.parent.glob("*.md"), ROOT / "README.md"])
 _SET_ELSEWHERE = {"UNDERSTUDY_CONFIG"}
 
 
@@ -20,7 +21,7 @@ def test_the_reference_is_fresh() -> None:
     assert PATH.read_text() == reference(), "stale: run `python -m docs`"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_command_setting_and_link_on_a_page_is_there(page: Path) -> None:
     text = page.read_text()
     commands = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]

@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 
 from proxy.demo import agents, tiny_model
+from proxy.demo.agents import triage
 
 BASE_STEPS, ADAPTER_STEPS = 10, 130  # 97 of 100 unseen tickets right, for 40 s of one core
 
@@ -22,7 +23,7 @@ def trained() -> Path:
     Returns:
         A directory with `base`, its adapter `triage`, and `merged`, which is both in one.
     """
-    code = b"".join(Path(module.__file__).read_bytes() for module in (tiny_model, agents))
+    code = b"".join(Path(module.__file__).read_bytes() for module in (tiny_model, triage))
     kept = Path(tempfile.gettempdir()) / f"understudy-tiny-{os.getuid()}-{hashlib.sha256(code).hexdigest()[:16]}"
     if not kept.is_dir():
         draft = Path(tempfile.mkdtemp(dir=kept.parent))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 #: Tasks in the table unless all are asked for: with what stands around them, a screen of 25 lines.
-ROWS = 13
+ROWS = 12
 #: Tasks that training doesn't pay for, told in words.
 POOR_TASKS = 2
 
@@ -71,7 +71,7 @@ def report(
 
     What "replaceable" means, and what it does not, is on the page and in docs/proof.md.
     """
-    from proxy.economics import economics_of
+    from proxy.economics import economics_of, has_slm_prices
     from proxy.report.tasks import report_on_log
     from storage.repositories.calls import totals
     from storage.repositories.clusters import list_clusters
@@ -91,7 +91,7 @@ def report(
     if as_json:
         sys.stdout.write(json.dumps(_as_json(tasks, found.report), indent=1) + "\n")
     elif tasks:
-        _print(tasks, found.report, None if every else ROWS)
+        _print(tasks, found.report, None if every else ROWS, has_slm_prices=has_slm_prices(settings))
         if not found.is_learned:
             console.print("tasks have not been looked for yet: `understudy learn`, then this again")
     else:
@@ -171,17 +171,17 @@ def tasks_of(
     return tasks
 
 
-def _print(tasks: Sequence[Task], found: Report, rows: int | None) -> None:
+def _print(tasks: Sequence[Task], found: Report, rows: int | None, *, has_slm_prices: bool) -> None:
     """A table of 80 columns. Each share stands beside what it is a share of."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     left = console.width - sum(width + 1 for _, width in _COLUMNS) - 1
     table.add_column("task", overflow="ellipsis", no_wrap=True, max_width=min(max(left, 8), 32))
     for name, width in _COLUMNS:
-        figures = name not in ("id", "contract", "pays")
+        figures = name not in ("id", "contract")
         table.add_column(name, justify="right" if figures else "left", no_wrap=True, width=width)
     shown, rest = tasks[:rows], tasks[rows:] if rows else []
     for task in shown:
-        _add_row(table, task.label, task.cluster or "", task.contract or "", [task], _PAYS[task.training_pays])
+        _add_row(table, task.label, task.cluster or "", task.contract or "", [task])
     if rest:
         _add_row(table, f"{len(rest)} more: --all", "", "", rest)
     _add_row(table, "the whole log", "", "", tasks)
@@ -191,7 +191,7 @@ def _print(tasks: Sequence[Task], found: Report, rows: int | None) -> None:
     line += f", {sum(task.tokens_share for task in in_tasks):.1%} of the tokens"
     cost_share = _sum(task.cost_share for task in in_tasks)
     console.print(line + ("" if cost_share is None else f", {cost_share:.1%} of the cost"))
-    _print_break_even(in_tasks)
+    _print_break_even(in_tasks, has_slm_prices=has_slm_prices)
     if any(task.unpriced_calls for task in tasks):
         console.print("? some calls name a model without a known price; they are not in the cost")
     _print_replaceable(found)
@@ -212,32 +212,29 @@ def _print_replaceable(found: Report) -> None:
     console.print(table)
 
 
-def _print_break_even(tasks: Sequence[Task]) -> None:
+def _print_break_even(tasks: Sequence[Task], *, has_slm_prices: bool) -> None:
     """Where training doesn't pay, in words."""
     known = [task for task in tasks if task.training_pays is not None]
     poor = [task for task in known if not task.training_pays]
     if not known:
         return
-    console.print(f"training pays for {len(known) - len(poor)} of {len(known)} tasks at today's volume and prices")
+    line = f"training pays for {len(known) - len(poor)} of {len(known)} tasks at today's volume"
+    console.print(line + (f"; not for {len(poor)}: --json" if len(poor) > POOR_TASKS else ""))
     for task in poor[:POOR_TASKS]:
         needed = task.break_even_calls_per_month
-        why = "an SLM costs more a call" if needed is None else f"from {_compact(math.ceil(needed))} calls a month on"
+        why = "an SLM costs more a call" if needed is None else f"it takes {_compact(math.ceil(needed))} calls a month"
         console.print(f"  not for {task.cluster}: {why}; it has {_compact(round(task.calls_per_month or 0))}")
-    if len(poor) > POOR_TASKS:
-        console.print(f"  nor for {len(poor) - POOR_TASKS} more: --json")
+    if not has_slm_prices:
+        console.print("no SLM has a price: set UNDERSTUDY_SLM_GPU_USD_PER_HOUR, or what it asks per token")
 
 
 #: All but the label, which gets what is left of the line.
 _COLUMNS = [
     ("id", 12), ("contract", 9), ("calls", 6), ("%", 5), ("tokens", 6), ("%", 5), ("USD", 9), ("%", 5),
-    ("pays", 4),
 ]  # fmt: skip
 
 
-_PAYS = {True: "yes", False: "no", None: ""}
-
-
-def _add_row(table: Table, label: str, cluster: str, contract: str, tasks: Sequence[Task], pays: str = "") -> None:
+def _add_row(table: Table, label: str, cluster: str, contract: str, tasks: Sequence[Task]) -> None:
     """One line for one task, or for the sum of many."""
     usd, usd_share = _sum(task.cost_usd for task in tasks), _sum(task.cost_share for task in tasks)
     unpriced = "?" if any(task.unpriced_calls for task in tasks) else ""
@@ -251,7 +248,6 @@ def _add_row(table: Table, label: str, cluster: str, contract: str, tasks: Seque
         _percent(sum(task.tokens_share for task in tasks)),
         unpriced if usd is None else _dollars(usd) + unpriced,
         "" if usd_share is None else _percent(usd_share),
-        pays,
     )
 
 

@@ -17,6 +17,7 @@ import httpx
 from proxy.errors import UnderstudyError
 
 VLLM = Path(".venv-vllm/bin/vllm")
+BASE = "tiny"  # what vLLM calls the base model
 PROXY_START_SECONDS, SLM_START_SECONDS = 60.0, 180.0
 PROXY_STOP_SECONDS, SLM_STOP_SECONDS = 60.0, 20.0
 
@@ -78,9 +79,9 @@ def vllm(base: Path, port: int, log: Path, command: Path = VLLM) -> Iterator[Cal
 def vllm_command(command: Path, base: Path, port: int) -> list[str]:
     """How a vLLM for tiny models is started on a CPU."""
     return [
-        str(command.absolute()), "serve", str(base), "--served-model-name", "tiny", "--host", "127.0.0.1",
+        str(command.absolute()), "serve", str(base), "--served-model-name", BASE, "--host", "127.0.0.1",
         "--port", str(port), "--dtype", "float32", "--max-model-len", "1024", "--enforce-eager",
-        "--kv-cache-memory-bytes", "64M", "--enable-lora", "--max-loras", "2", "--max-lora-rank", "16",
+        "--kv-cache-memory-bytes", "64M", "--enable-lora", "--max-loras", "4", "--max-lora-rank", "16",
         "--structured-outputs-config", '{"backend":"xgrammar","disable_any_whitespace":true}',
         "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
     ]  # fmt: skip

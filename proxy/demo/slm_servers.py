@@ -1,7 +1,7 @@
 """Which real server serves the demo's small model: vLLM, or `transformers serve` where vLLM's wheel doesn't fit.
 
-Both start as early as they can: vLLM with the base model, while the adapter is still in training; `transformers serve`
-knows no adapters, so it waits for the adapter and gets it merged into its base.
+Both start as early as they can: vLLM with the base model, before the adapters are trained; `transformers serve` knows
+no adapters, so it waits for one and gets it merged into its base. That is one task.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from proxy.demo.servers import DemoFailed, free_port, transformers_serve, vllm
+from proxy.demo.servers import BASE, DemoFailed, free_port, transformers_serve, vllm
 
 VLLM_READY = Path(".venv-vllm/.ready")  # written by `make setup` when it has seen vLLM's kernels load
-MODEL = "triage"
 
 
 class Choice(StrEnum):
@@ -27,25 +26,31 @@ class Choice(StrEnum):
 
 
 class SlmServer(Protocol):
-    """The server of the demo's small model.
+    """The server of the demo's small models.
 
     Attributes:
         name: as it is called on the screen.
         notice: what the user should know about it.
-        start_seconds: how long `serve` is expected to take on two cores.
+        takes_adapters: while it runs, one for each task; else it serves one task, and has to be started with it.
         port: of 127.0.0.1.
     """
 
     name: str
     notice: str
-    start_seconds: float
+    takes_adapters: bool
     port: int
 
-    def base_is_trained(self, base: Path) -> None:
-        """There is a base model now: a server that can begin with it, should."""
+    def start(self, base: Path) -> None:
+        """There is a base model now: a server that can begin with it, does."""
 
-    def serve(self, base: Path, adapter: Path) -> dict[str, str]:
-        """Wait until it can serve the task; returns the fields that its promotion needs: `model`, perhaps `adapter`.
+    def serve(self, base: Path, adapter: Path | None = None) -> str:
+        """Wait until it serves.
+
+        Args:
+            adapter: for a server that takes none by itself.
+
+        Returns:
+            What it calls the model.
 
         Raises:
             DemoFailed: it did not come up.
@@ -53,11 +58,11 @@ class SlmServer(Protocol):
 
 
 class Vllm:
-    """vLLM with the base model; the promotion makes it load the adapter."""
+    """vLLM with the base model; evaluation and promotion make it load the adapters."""
 
     name = "vLLM"
-    notice = "The small model is served by vLLM's CPU build."
-    start_seconds = 5.0  # most of it while the adapter is in training
+    notice = "The small models are served by vLLM's CPU build: one base, an adapter for each task."
+    takes_adapters = True
 
     def __init__(self, work: Path, parts: contextlib.ExitStack) -> None:
         """
@@ -69,21 +74,21 @@ class Vllm:
         self._log, self._parts = work / "vllm.log", parts
         self._await: Callable[[], None]
 
-    def base_is_trained(self, base: Path) -> None:
+    def start(self, base: Path) -> None:
         """See `SlmServer`."""
         self._await = self._parts.enter_context(vllm(base, self.port, self._log))
 
-    def serve(self, base: Path, adapter: Path) -> dict[str, str]:
+    def serve(self, base: Path, adapter: Path | None = None) -> str:
         """See `SlmServer`."""
         self._await()
-        return {"model": MODEL, "adapter": str(adapter)}
+        return BASE
 
 
 class TransformersServe:
     """`transformers serve` with the adapter merged into its base; it calls a model by its path."""
 
     name = "transformers serve"
-    start_seconds = 15.0
+    takes_adapters = False
 
     def __init__(self, work: Path, parts: contextlib.ExitStack, why: str) -> None:
         """
@@ -95,23 +100,24 @@ class TransformersServe:
         self.port = free_port()
         self.notice = (
             f"The small model is served by `transformers serve`: {why}.\n"
-            "It knows no adapters and no structured output: the adapter is merged into its\n"
-            "base, and an answer's form is only checked afterwards; where it is wrong, the\n"
-            "LLM answers in the same request."
+            "It takes no adapters and keeps to no form: one task is trained instead of\n"
+            "three, its adapter merged into the base; an answer whose form is wrong is the\n"
+            "LLM's to give, in the same request."
         )
         self._work, self._parts = work, parts
 
-    def base_is_trained(self, base: Path) -> None:
+    def start(self, base: Path) -> None:
         """See `SlmServer`; there is nothing to do yet."""
 
-    def serve(self, base: Path, adapter: Path) -> dict[str, str]:
+    def serve(self, base: Path, adapter: Path | None = None) -> str:
         """See `SlmServer`."""
         from proxy.demo.tiny_model import merge_adapter
 
-        merged = self._work / f"{MODEL}-merged"
+        assert adapter is not None
+        merged = self._work / "merged"
         merge_adapter(base, adapter, merged)
         self._parts.enter_context(transformers_serve(merged, self.port, self._work / "transformers.log"))()
-        return {"model": str(merged)}
+        return str(merged)
 
 
 def choose(choice: Choice, work: Path, parts: contextlib.ExitStack, vllm_ready: Path = VLLM_READY) -> SlmServer:

@@ -1,60 +1,83 @@
-"""The demo: agents → proxy → LLM; the log; a task learned; a small model trained, promoted, serving.
+"""The demo: agents → proxy → LLM; the log; tasks learned; small models trained, proved, promoted; one withdrawn.
 
-What is simulated is said where it is shown: the LLM's server and the triage agent. The proxy, the log, the discovery,
-the small model, its server and the official OpenAI client are the real ones.
+What is simulated is said where it is shown: the LLM's server and the agents. The proxy, the log, the discovery, the
+small models and their training, their server, every proof and the official OpenAI client are the real ones.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import itertools
 import random
 import secrets
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
-import httpx
-import orjson
 from rich.console import Console
-from rich.table import Table
 
-from proxy.demo import agents
+from proxy.demo.agents import AGENTS, Agent, SimulatedLLM, triage
 from proxy.demo.course import Course
-from proxy.demo.servers import DemoFailed, environment, proxy
-from proxy.demo.slm_servers import Choice, choose
+from proxy.demo.operator import Operator, operator
+from proxy.demo.servers import DemoFailed, proxy
+from proxy.demo.slm_servers import Choice, SlmServer, choose
+from proxy.demo.tables import Outcome, show
 from proxy.demo.tiny_model import Sample, build_base, quiet, train_adapter
-from proxy.replay.client import Tally, replay
+from proxy.demo.traffic import Score, Traffic, narrow
 from proxy.replay.recordings import Recording, read_recordings
 from proxy.replay.upstream import ReplayUpstream
 
-TRIAGE_LEARNED, TRIAGE_SERVED = 500, 200
-RECORDED = 300
-BASE_STEPS, ADAPTER_STEPS = 100, 180
+RECORDED = 200
+BASE_STEPS, ADAPTER_STEPS = 60, 180
+#: Share of the SLMs' answers that the LLM is asked for as well. By default it is 2 %, for a world with more calls.
+AUDIT_SHARE = 0.25
+CHANGED = "triage"
 LIVE_PAUSE_SECONDS = 2.0
 SAMPLE = Path(__file__).parent / "sample.jsonl"
 SHARED = Path("../shared/data/agent_calls.jsonl.gz")
 
 START, LISTEN, LEARN = "starting the proxy", "agents call the LLM through the proxy", "learning the tasks in the log"
-BASE, ADAPTER = "training a small model from nothing", "training a LoRA adapter on the task's calls"
-SERVE, PROMOTE, ACT = "starting the small model's server", "promoting", "agents call on; the SLM serves its task"
-#: Seconds on two cores with nothing else to do; SERVE's depend on the server.
-STAGES = {START: 6, LISTEN: 8, LEARN: 40, BASE: 45, ADAPTER: 55, SERVE: 5, PROMOTE: 2, ACT: 20}
+TRAIN = "training and certifying an SLM for each narrow task"
+PROVE = "SLMs prove themselves on live calls: shadow, canary, live"
+ACT, CHANGE = "agents call on; the SLMs serve their tasks", "the LLM changes its mind"
+#: Seconds on two cores with nothing else to do.
+STAGES = {START: 8, LISTEN: 25, LEARN: 60, TRAIN: 230, PROVE: 60, ACT: 25, CHANGE: 20}
 
 
-def run(once: bool, slm_server: Choice, console: Console) -> int:
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How many calls the demo makes.
+
+    Attributes:
+        tasks: how many narrow tasks get an SLM.
+        learned: of each narrow agent before anything is trained. A quarter of them certify: 59 without a failure are
+            the least, 93 with one, 124 with two.
+        open_ended: of each other agent.
+        recorded: recorded calls of real agents, beside them.
+        served: of each narrow agent, once their SLMs serve.
+        most: to wait for a stage, or for a demotion.
+    """
+
+    tasks: int = 3
+    learned: int = 500
+    open_ended: int = 60
+    recorded: int = RECORDED
+    served: int = 100
+    most: int = 400
+
+
+def run(once: bool, slm_server: Choice, console: Console, base: Path | None = None, sizes: Sizes | None = None) -> int:
     """Run the whole loop; then go on serving, unless `once`.
 
     Args:
-        slm_server: what serves the small model.
+        slm_server: what serves the small models.
+        base: directory of a base model that is taken instead of one made here.
 
     Returns:
         The exit status: 0, or 130 where it was to run once and was interrupted.
@@ -68,7 +91,7 @@ def run(once: bool, slm_server: Choice, console: Console) -> int:
     try:
         with contextlib.ExitStack() as parts:
             try:
-                _tell(work, once, slm_server, console, parts)
+                Story(work, slm_server, console, parts, base, sizes or Sizes()).tell(once)
             finally:
                 for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                     signal.signal(ending, signal.SIG_IGN)  # a second Ctrl-C must not stop the stopping
@@ -79,238 +102,235 @@ def run(once: bool, slm_server: Choice, console: Console) -> int:
     return 0
 
 
-def _tell(work: Path, once: bool, slm_server: Choice, console: Console, parts: contextlib.ExitStack) -> None:
-    slm = choose(slm_server, work, parts)
-    quiet()
-    course = Course(console, STAGES | {SERVE: slm.start_seconds})
-    recordings = _recordings()
-    source = "recorded calls of real agents" if SHARED.exists() else "hand-written calls of other agents"
-    console.print(
-        "Simulated: the LLM's server (it replays recorded answers), and an agent that\n"
-        "triages support tickets. Real: the proxy, its log, task discovery, the small\n"
-        "model, its training and its server, the OpenAI client. Nothing leaves this\n"
-        f"machine.\n\n{slm.notice}\n",
-        markup=False,
-    )
-    with course.stage(START):
-        llm = agents.TriageLLM()
-        upstream = ReplayUpstream(recordings, llm.answer)
-        upstream.start()
-        parts.callback(upstream.stop)
+class Story:
+    """One run of the demo, with all that takes part in it."""
+
+    def __init__(
+        self,
+        work: Path,
+        slm_server: Choice,
+        console: Console,
+        parts: contextlib.ExitStack,
+        base: Path | None,
+        sizes: Sizes,
+    ) -> None:
+        self._work = work
+        self._console = console
+        self._parts = parts
+        self._sizes = sizes
+        self._slm: SlmServer = choose(slm_server, work, parts)
+        self._given_base = base
+        self._course = Course(console, STAGES)
+        recordings = _recordings(sizes.recorded)
+        self._llm = SimulatedLLM()
+        self._traffic = Traffic(self._llm, recordings)
+        self._upstream = ReplayUpstream(recordings, self._llm.answer)
+        self._token = secrets.token_urlsafe(16)
+        self._base_url = ""
+        self._operator: Operator
+        self._outcome = Outcome()
+
+    def tell(self, once: bool) -> None:
+        """From the first call to the table, and on."""
+        quiet()
+        self._introduce()
+        with self._course.stage(START):
+            self._start()
+        self._course.say(f"the proxy serves {self._base_url}")
+        with ThreadPoolExecutor(1) as beside:
+            base = beside.submit(self._base)
+            self._listen()
+            tasks = self._learn()
+            self._train(tasks, base)
+        since = datetime.now(UTC)
+        trained = {agent.name: tasks[agent.name] for agent in self._trained()}
+        live = self._prove(trained)
+        self._act(live)
+        if CHANGED in live:
+            self._change(tasks[CHANGED])
+        else:
+            self._course.say(f"{CHANGED} is not served by an SLM, so there is nothing to withdraw")
+        show(self._console, self._operator, tasks, self._outcome, since)
+        self._go_on(once)
+
+    def _introduce(self) -> None:
+        self._console.print(
+            "Simulated: the LLM's server, which knows the right answers, and five agents\n"
+            "that call it. Real: the proxy, its log, task discovery, the small models, their\n"
+            "training and their server, every proof, the OpenAI client. Nothing leaves this\n"
+            f"machine.\n\n{self._slm.notice}\n",
+            markup=False,
+        )
+
+    def _start(self) -> None:
+        self._upstream.start()
+        self._parts.callback(self._upstream.stop)
         settings = {
-            "UNDERSTUDY_UPSTREAM_URL": upstream.base_url,
-            "UNDERSTUDY_DATA_DIR": str(work / "data"),
-            "UNDERSTUDY_SLM_URL": f"slm=http://127.0.0.1:{slm.port}/v1",
-            "UNDERSTUDY_ADMIN_TOKEN": secrets.token_urlsafe(16),
+            "UNDERSTUDY_UPSTREAM_URL": self._upstream.base_url,
+            "UNDERSTUDY_DATA_DIR": str(self._work / "data"),
+            "UNDERSTUDY_SLM_URL": f"slm=http://127.0.0.1:{self._slm.port}/v1",
+            "UNDERSTUDY_ADMIN_TOKEN": self._token,
+            "UNDERSTUDY_AUTOPILOT": "on",
+            "UNDERSTUDY_AUDIT_SHARE": str(AUDIT_SHARE),
+            "UNDERSTUDY_LEARN_EVERY_HOURS": "0",
         }
-        base_url = parts.enter_context(proxy(work, settings))
-        admin = parts.enter_context(_admin(base_url, settings["UNDERSTUDY_ADMIN_TOKEN"]))
-    course.say(f"the proxy serves {base_url}")
+        self._base_url = self._parts.enter_context(proxy(self._work, settings))
+        self._operator = self._parts.enter_context(operator(self._base_url, self._token))
 
-    tickets = agents.tickets(seed=1)
-    with course.stage(LISTEN) as progress:
-        requests = _mixed(list(itertools.islice(tickets, TRIAGE_LEARNED)), recordings, llm)
-        first = asyncio.run(replay(requests, base_url, progress=lambda done: progress(done, len(requests))))
-        _await_log(admin, first.sent)
-    course.say(f"{first.sent} calls relayed and logged: {TRIAGE_LEARNED} tickets, {len(recordings)} {source}")
+    def _base(self) -> Path:
+        """The base model: the one that was given, or one made while the agents talk; its server starts at once."""
+        base = self._given_base or self._work / "base"
+        if self._given_base is None:
+            with ProcessPoolExecutor(1, get_context("spawn")) as child:  # in a thread, it would hold up the agents
+                child.submit(_build, base, self._traffic.texts(200)).result()
+        self._slm.start(base)
+        return base
 
-    with course.stage(LEARN):
-        _understudy(["learn"], settings)
-        clusters: list[dict[str, Any]] = admin.get("/clusters").json()["data"]
-        task = _task_of(admin, clusters)
-    course.say(f"{len(clusters)} tasks discovered in the log; the largest: {task['label']}")
+    def _listen(self) -> None:
+        sizes = self._sizes
+        counts = {agent.name: sizes.learned if agent.narrow else sizes.open_ended for agent in AGENTS}
+        with self._course.stage(LISTEN) as progress:
+            scores = self._traffic.send(self._base_url, counts, sizes.recorded, progress)
+            self._operator.await_log(self._traffic.calls)
+        self._outcome.before = scores
+        recorded = self._traffic.calls - sum(counts.values())
+        source = "recorded calls of real agents" if SHARED.exists() else "hand-written calls of other agents"
+        self._course.say(
+            f"{self._traffic.calls} calls relayed and logged: {sizes.learned} of each of {len(narrow())} narrow tasks,"
+            f"\n        {sizes.open_ended} of each open-ended one, {recorded} {source}"
+        )
 
-    samples = _samples(admin, task)
-    base, adapter = work / "tiny", work / "triage"
-    with course.stage(BASE) as progress:
-        texts = [message["content"] for messages, _ in samples for message in messages]
-        build_base(base, texts + [answer for _, answer in samples], steps=BASE_STEPS, progress=progress)
-    course.say("a model of 1 million parameters, made here: it copies text and knows no task")
-    slm.base_is_trained(base)
-    with course.stage(ADAPTER) as progress:
-        trained = train_adapter(base, adapter, samples, steps=ADAPTER_STEPS, progress=progress)
-    course.say(f"a LoRA adapter has learned the task from {len(samples)} logged calls: loss {trained.loss:.3f}")
-    with course.stage(SERVE):
-        promotable = slm.serve(base, adapter)
-    course.say(f"{slm.name} is up")
+    def _learn(self) -> dict[str, str]:
+        with self._course.stage(LEARN) as progress:
+            self._operator.run({"kind": "learn"}, lambda share: progress(round(100 * share), 100))
+            tasks = self._operator.tasks({agent.name: agent.system for agent in AGENTS})
+            count = len(self._operator.get("/clusters")["data"])
+        self._course.say(f"{count} tasks discovered in the log, without a label; the agents' five are among them")
+        return tasks
 
-    with course.stage(PROMOTE):
-        _promote(admin, task, promotable)
-        begun = time.monotonic()
-        asked = _ask_until_served(tickets, llm, base_url)
-        in_force = datetime.now(UTC)
-    loaded = f": {slm.name} has loaded the adapter" if "adapter" in promotable else ""
-    course.say(
-        f"promoted by one admin call{loaded}; in force after {time.monotonic() - begun:.1f} s\n"
-        "        (forced: nothing was certified here)"
-    )
-    with course.stage(ACT) as progress:
-        served = list(itertools.islice(tickets, TRIAGE_SERVED))
-        requests = _mixed(served, recordings[: RECORDED // 2], llm)
-        second = asyncio.run(replay(requests, base_url, progress=lambda done: progress(done, len(requests))))
-        _await_log(admin, first.sent + asked + second.sent)
-    course.say(f"{second.sent} more calls")
-    _show(console, admin, second, served, task, in_force)
+    def _trained(self) -> tuple[Agent, ...]:
+        """The agents whose tasks get an SLM."""
+        return narrow()[: self._sizes.tasks if self._slm.takes_adapters else 1]
 
-    root = base_url.removesuffix("/v1")
-    console.print(f"\npage     {root}/   (any name, password {settings['UNDERSTUDY_ADMIN_TOKEN']})", markup=False)
-    console.print(f"metrics  {root}/metrics", markup=False)
-    if once:
-        return
-    console.print("\nthe agents go on calling; Ctrl-C ends the demo", markup=False)
-    while True:
-        more = list(itertools.islice(tickets, 2))
-        asyncio.run(replay(_mixed(more, random.sample(recordings, 2), llm), base_url))
-        time.sleep(LIVE_PAUSE_SECONDS)
+    def _train(self, tasks: Mapping[str, str], base: Future[Path]) -> None:
+        """Train and evaluate, task by task; the autopilot brings those that are proved into their shadows."""
+        agents = self._trained()
+        with self._course.stage(TRAIN) as progress:
+            path = base.result()
+            if self._given_base is None:
+                self._course.say("a base model of a million parameters, made here from nothing: it knows no task")
+            for number, agent in enumerate(agents):
+
+                def tell(share: float, number: int = number) -> None:
+                    progress(round(100 * (number + share / 3)), 100 * len(agents))
+
+                wish = {"cluster": tasks[agent.name]}
+                if self._slm.takes_adapters:
+                    self._slm.serve(path)
+                    wish |= {"kind": "train", "base": str(path), "model": agent.name}
+                else:
+                    wish |= {"kind": "evaluate", "model": self._merged(path, tasks[agent.name], progress)}
+                run = self._operator.run(wish, tell)
+                self._course.say(f"{agent.name}: {run['figures']['evaluate']['in_words']}")
+
+    def _merged(self, base: Path, cluster_id: str, progress: Callable[[int, int], None]) -> str:
+        """Train one task's adapter here, for a server that has to be started with it; returns the model's name."""
+        adapter = self._work / "adapter"
+        train_adapter(base, adapter, self._samples(cluster_id), steps=ADAPTER_STEPS, progress=progress)
+        return self._slm.serve(base, adapter)
+
+    def _samples(self, cluster_id: str) -> list[Sample]:
+        """The oldest part of a task's calls in the log: the newer ones are the proof's."""
+        rows = self._operator.get("/calls", cluster=cluster_id, served_by="llm", limit=500)["data"]
+        samples: list[Sample] = []
+        for row in rows[2 * len(rows) // 5 :]:
+            call = self._operator.get(f"/calls/{row['call_id']}")
+            answer = call["response_body"]["choices"][0]["message"]
+            samples.append((call["request_body"]["messages"], answer["content"]))
+        return samples
+
+    def _prove(self, tasks: Mapping[str, str]) -> list[str]:
+        """Call on until every task that can come to be served is; returns those."""
+        stages: dict[str, str | None] = dict.fromkeys(tasks)
+        with self._course.stage(PROVE) as progress:
+            sent, waiting = 0, set(tasks)
+            while waiting and sent < self._sizes.most:
+                for name in sorted(waiting):
+                    stage = self._operator.stage(tasks[name])
+                    if stage != stages[name]:
+                        self._course.say(f"{name}: {stages[name] or 'candidate'} → {stage or 'retired'}")
+                    stages[name] = stage
+                waiting = {name for name in waiting if stages[name] != "live" and self._is_proved(tasks[name])}
+                if waiting:
+                    scores = self._traffic.send(self._base_url, dict.fromkeys(sorted(waiting), 10))
+                    self._outcome.add_proved(scores)
+                    sent += 10
+                    progress(sum(_PLACE[stages[name]] for name in tasks), 3 * len(tasks))
+        live = [name for name in tasks if stages[name] == "live"]
+        self._course.say(f"live by proof, each step taken by the autopilot: {', '.join(live) or 'none'}")
+        return live
+
+    def _is_proved(self, cluster_id: str) -> bool:
+        certificate = self._operator.cluster(cluster_id)["certificate"]
+        return bool(certificate and certificate["passes"])
+
+    def _act(self, live: list[str]) -> None:
+        counts = dict.fromkeys(live, self._sizes.served) | {
+            agent.name: self._sizes.served // 5 for agent in AGENTS if not agent.narrow
+        }
+        with self._course.stage(ACT) as progress:
+            self._outcome.served = self._traffic.send(
+                self._base_url, counts, min(self._sizes.served, self._sizes.recorded) // 2, progress
+            )
+        total = sum(self._outcome.served.values(), Score())
+        self._course.say(
+            f"{total.calls} calls, {total.by_slm} answered by SLMs, {total.right} of them as the LLM would"
+        )
+
+    def _change(self, cluster_id: str) -> None:
+        """The LLM is changed on purpose; the audit has to notice, and the autopilot to act."""
+        self._llm.change(triage.SYSTEM, triage.all_urgent)
+        self._course.say(f"on purpose: from now on the LLM calls every ticket of {CHANGED} urgent")
+        began, score = time.monotonic(), Score()
+        with self._course.stage(CHANGE) as progress:
+            while self._operator.stage(cluster_id) == "live":
+                if score.calls >= self._sizes.most:
+                    raise DemoFailed(f"the change of {CHANGED} was not noticed in {score.calls} calls")
+                score += self._traffic.send(self._base_url, {CHANGED: 10})[CHANGED]
+                progress(min(score.calls, 60), 60)
+                time.sleep(1.0)
+            took = time.monotonic() - began
+            after = self._traffic.send(self._base_url, {CHANGED: 20})[CHANGED]
+        move = self._operator.cluster(cluster_id)["moves"][-1]
+        self._outcome.changed, self._outcome.after = score, after
+        self._course.say(
+            f"{CHANGED} was withdrawn by itself after {score.calls} calls, {took:.0f} s: {move['reason']};\n"
+            f"        of the next {after.calls} calls the SLM served {after.by_slm}"
+        )
+
+    def _go_on(self, once: bool) -> None:
+        root = self._base_url.removesuffix("/v1")
+        self._console.print(f"\nconsole  {root}/   (token {self._token})", markup=False)
+        self._console.print(f"metrics  {root}/metrics", markup=False)
+        if once:
+            return
+        self._console.print("\nthe agents go on calling; Ctrl-C ends the demo", markup=False)
+        while True:
+            self._traffic.send(self._base_url, {agent.name: 1 for agent in AGENTS}, recorded=1)
+            time.sleep(LIVE_PAUSE_SECONDS)
 
 
-@contextlib.contextmanager
-def _admin(base_url: str, token: str) -> Iterator[httpx.Client]:
-    """A client of the admin API."""
-    with httpx.Client(
-        base_url=base_url.removesuffix("/v1") + "/admin/v1",
-        headers={"authorization": f"Bearer {token}"},
-        timeout=90,
-    ) as client:
-        yield client
+_PLACE = {None: 0, "candidate": 0, "shadow": 1, "canary": 2, "live": 3, "retired": 0}
 
 
-def _recordings() -> list[Recording]:
+def _build(base: Path, texts: list[str]) -> None:
+    quiet()
+    build_base(base, texts, steps=BASE_STEPS)
+
+
+def _recordings(count: int) -> list[Recording]:
     """Recorded calls of real agents where they are at hand, else the repository's few."""
     if SHARED.exists():
         found = [recording for recording in read_recordings(SHARED) if recording.status == 200]
-        return random.Random(2).sample(found, RECORDED)
+        return random.Random(2).sample(found, count)
     return list(read_recordings(SAMPLE))
-
-
-def _mixed(triage: list[tuple[str, str]], recordings: list[Recording], llm: agents.TriageLLM) -> list[dict[str, Any]]:
-    """Both agents' requests, shuffled; the triage tickets keep their order among themselves."""
-    for text, answer in triage:
-        llm.expect(text, answer)
-    own = iter([agents.ticket_call(text) for text, _ in triage])
-    other = iter([recording.request for recording in recordings])
-    return [next(own) if turn else next(other) for turn in _turns(len(triage), len(recordings))]
-
-
-def _turns(triage: int, recorded: int) -> list[bool]:
-    """Which calls of `_mixed` are the triage agent's."""
-    turns = [True] * triage + [False] * recorded
-    random.Random(3).shuffle(turns)
-    return turns
-
-
-def _task_of(admin: httpx.Client, clusters: list[dict[str, Any]]) -> dict[str, Any]:
-    """The triage agent's task, recognised as an operator would: by its skeleton."""
-    for cluster in clusters:
-        if "triage desk" in admin.get(f"/clusters/{cluster['id']}").json()["skeleton"]:
-            return cluster
-    raise DemoFailed("the triage task was not found in the log")
-
-
-def _samples(admin: httpx.Client, task: dict[str, Any]) -> list[Sample]:
-    """The task's calls in the log: what was asked, and what the LLM answered."""
-    rows = admin.get("/calls", params={"cluster": task["id"], "served_by": "llm", "limit": 500}).json()["data"]
-    samples: list[Sample] = []
-    for row in rows:
-        call = admin.get(f"/calls/{row['call_id']}").json()
-        message = call["response_body"]["choices"][0]["message"]
-        samples.append((call["request_body"]["messages"], message["content"]))
-    return samples
-
-
-def _promote(admin: httpx.Client, task: dict[str, Any], promotable: dict[str, str]) -> None:
-    wish = promotable | {"stage": "live", "force": True, "reason": "the demo"}
-    made = admin.post(f"/clusters/{task['id']}/promotions", json=wish)
-    if made.status_code != 201:
-        raise DemoFailed(f"the promotion was refused: {made.text}")
-
-
-def _ask_until_served(tickets: Iterator[tuple[str, str]], llm: agents.TriageLLM, base_url: str) -> int:
-    """Send tickets, one at a time, until the SLM answers one; returns how many were sent."""
-    sent = itertools.count(1)
-
-    def served() -> bool:
-        next(sent)
-        return asyncio.run(replay(_mixed([next(tickets)], [], llm), base_url)).served_by["slm"] == 1
-
-    _await(served, 30, "the promotion")
-    return next(sent) - 1
-
-
-def _show(
-    console: Console,
-    admin: httpx.Client,
-    tally: Tally,
-    served: list[tuple[str, str]],
-    task: dict[str, Any],
-    since: datetime,
-) -> None:
-    """The savings table; agreement is measured against the truth that the simulator knows."""
-    truth = iter(answer for _, answer in served)
-    own = [place for place, turn in enumerate(_turns(len(served), tally.sent - len(served))) if turn]
-    right = {place: next(truth) for place in own}
-    by_slm = [place for place in own if tally.answers.get(place, ("", ""))[0] == "slm"]
-    agree = sum(_value(tally.answers[place][1]) == _value(right[place]) for place in by_slm)
-    fallbacks = sum(n for reason, n in tally.reasons.items() if reason.startswith(("slm_", "output_", "low_")))
-    unlike = tally.reasons["payload_out_of_distribution"]
-    savings = admin.get("/savings", params={"from": since.isoformat()}).json()
-    slm = tally.served_by["slm"]
-    figures = Table(title="after the promotion", box=None, pad_edge=False, show_header=False, title_justify="left")
-    figures.add_column(min_width=44)
-    figures.add_column(justify="right")
-    for what, figure in (
-        ("calls", f"{tally.sent}"),
-        ("  of the promoted task", f"{len(own)}"),
-        ("  served by the SLM", f"{slm} ({slm / tally.sent:.0%})"),
-        ("  left to the LLM: unlike what was learned", f"{unlike}"),
-        ("  fallbacks to the LLM in the same request", f"{fallbacks}"),
-        ("  failed", f"{tally.failed}"),
-        ("SLM answers equal to the simulator's truth", f"{agree} of {len(by_slm)}"),
-    ):
-        figures.add_row(what, figure)
-    spend = Table("spend in USD", box=None, pad_edge=False, header_style="")
-    for name in ("without the SLM", "with it", "saved"):
-        spend.add_column(name, justify="right")
-    on_task = [row for row in savings["data"] if row["key"] == task["id"]]
-    for what, row in [("  the promoted task", row) for row in on_task] + [("  all calls", savings["total"])]:
-        without = row["cost_usd"] + row["savings_usd"]
-        share = row["savings_usd"] / without if without else 0.0
-        spend.add_row(what, f"{without:.4f}", f"{row['cost_usd']:.4f}", f"{share:.0%}")
-    console.print("", figures, "", spend, sep="\n")
-    unpriced = savings["unpriced_calls"]
-    console.print(
-        f"  (list prices of the models that the calls name; {unpriced} calls without one, the CPU\n"
-        "  and the training are left out)",
-        markup=False,
-    )
-
-
-def _value(text: str) -> Any:
-    """An answer as JSON; the SLM may space it differently."""
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return text
-
-
-def _understudy(arguments: list[str], settings: dict[str, str]) -> None:
-    """Run a command as an operator would."""
-    done = subprocess.run(
-        [sys.executable, "-m", "proxy.cli", *arguments], env=environment(settings), capture_output=True, text=True,
-        check=False, start_new_session=True,
-    )  # fmt: skip
-    if done.returncode:
-        raise DemoFailed(f"`understudy {' '.join(arguments)}` failed: {done.stderr.strip()[-500:]}")
-
-
-def _await_log(admin: httpx.Client, calls: int) -> None:
-    """Wait until the log holds so many calls."""
-    _await(lambda: admin.get("/calls", params={"limit": 1}).json()["total"] >= calls, 60, "the log")
-
-
-def _await(true: Callable[[], bool], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > deadline:
-            raise DemoFailed(f"{what} did not get ready in {seconds:.0f} s")
-        time.sleep(0.2)

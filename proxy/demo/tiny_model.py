@@ -18,15 +18,27 @@ from pathlib import Path
 from typing import Any
 
 HIDDEN, LAYERS, HEADS, INTERMEDIATE = 128, 4, 4, 384  # 32 to a head: vLLM's CPU attention takes no less
-VOCABULARY = 1200
+VOCABULARY = 2000
 MAX_CONTEXT_TOKENS = 1024
 INITIALIZER_RANGE = 0.06  # with the usual 0.02, training barely begins at this width
+#: Of the last norm. With tied embeddings of this range no answer could be surer than 0.6 else, and an adapter leaves
+#: both as they are: 200 steps brought a task to 64 %, with it to 94 %.
+OUTPUT_SCALE = 4.0
 LORA_RANK, LORA_ALPHA = 16, 32
 BATCH = 32
+#: Of tools it shows the names only: their schemas are enforced when it serves. Calls look as Hermes' do, whose parser
+#: vLLM has, and their arguments as vLLM's grammar wants them: without white space.
 CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if tools %}<|im_start|>tools\n"
+    "{% for tool in tools %}{{ tool['function']['name'] }}\n{% endfor %}<|im_end|>\n{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] or '' }}"
+    "{% for call in message['tool_calls'] or [] %}<tool_call>\n"
+    "{\"name\": \"{{ call['function']['name'] }}\", "
+    "\"arguments\": {{ call['function']['arguments'] | tojson(separators=(',', ':')) }}}"
+    "\n</tool_call>{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+CALL_MARKS = ("<tool_call>", "</tool_call>")
 IGNORED = -100
 
 Sample = tuple[list[dict[str, str]], str]  # messages, answer
@@ -75,7 +87,7 @@ def build_base(
         show_progress=False,
     )
     raw.train_from_iterator(texts, trainer)
-    raw.add_tokens(_fixed_lines(texts))
+    raw.add_tokens([*CALL_MARKS, *_fixed_lines(texts)])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=raw, pad_token=special[0], eos_token=special[2], chat_template=CHAT_TEMPLATE
     )
@@ -95,6 +107,8 @@ def build_base(
             pad_token_id=tokenizer.pad_token_id,
         )
     )
+    with torch.no_grad():
+        model.model.norm.weight.fill_(OUTPUT_SCALE)
     rng = random.Random(seed)
     words = sorted({word for text in texts for word in text.split()})
 

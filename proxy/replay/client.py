@@ -15,12 +15,21 @@ from openai import APIError, APIStatusError, AsyncOpenAI
 CONCURRENCY = 8
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One call's answer: who gave it and why, and its message (empty where there is no choice)."""
+
+    served_by: str
+    reason: str
+    message: dict[str, Any]
+
+
 @dataclass(slots=True)
 class Tally:
     """How a replay went.
 
     Attributes:
-        answers: (number of the call, its answer's text) of calls that were answered.
+        answers: calls that were answered, by their place in the requests.
     """
 
     sent: int = 0
@@ -29,7 +38,7 @@ class Tally:
     served_by: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
-    answers: dict[int, tuple[str, str]] = field(default_factory=dict)
+    answers: dict[int, Answered] = field(default_factory=dict)
 
 
 async def replay(
@@ -46,7 +55,7 @@ async def replay(
         progress: told the number of calls done.
 
     Returns:
-        Counts, and what was answered: place in `requests` → (served by, text).
+        Counts, and what was answered.
     """
     tally = Tally()
     places = iter(enumerate(requests))
@@ -77,10 +86,13 @@ async def _send(client: AsyncOpenAI, place: int, request: dict[str, Any], tally:
         tally.failed += 1
         tally.errors[type(error).__name__] += 1
         return
-    served_by = answer.headers.get("x-understudy-served-by", "?")
-    tally.served_by[served_by] += 1
-    tally.reasons[answer.headers.get("x-understudy-reason", "?")] += 1
     body = answer.json()
     choices = body.get("choices") if isinstance(body, dict) else None
-    text = (choices[0].get("message") or {}).get("content") if choices else None
-    tally.answers[place] = (served_by, text or "")
+    answered = Answered(
+        served_by=answer.headers.get("x-understudy-served-by", "?"),
+        reason=answer.headers.get("x-understudy-reason", "?"),
+        message=(choices[0].get("message") or {}) if choices else {},
+    )
+    tally.served_by[answered.served_by] += 1
+    tally.reasons[answered.reason] += 1
+    tally.answers[place] = answered

@@ -21,7 +21,7 @@ from router.scripts import script_shares
 #: Share of the answers that may break a form before another is assumed.
 TOLERATED = 0.01
 
-MAX_LABELS = 60
+MAX_LABELS = 256
 MAX_LABEL_CHARS = 64
 #: Answers without which nothing is said about a closed set; and conversations behind each label.
 LABEL_ANSWERS = 20

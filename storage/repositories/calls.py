@@ -124,7 +124,7 @@ def _kept(record: CallRecord) -> tuple[CutBodies, str]:
 _RECORD_COLUMNS = [
     name
     for name in CallRecord.__struct_fields__
-    if name not in {"arrived_at_ns", "attempts", "request_body", "response_body"}
+    if name not in {"arrived_at_ns", "attempts", "request_body", "response_body", "traceparent"}
 ]
 
 

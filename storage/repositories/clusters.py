@@ -72,6 +72,14 @@ def cluster_ids(session: ReadSession) -> set[str]:
     return set(session.scalars(select(ClusterRow.cluster_id)))
 
 
+def cluster_sizes(session: ReadSession) -> dict[str, int]:
+    """Of each of the active snapshot's tasks, how many conversations it was learned from."""
+    return {
+        row.cluster_id: row.conversations
+        for row in session.execute(select(ClusterRow.cluster_id, ClusterRow.conversations))
+    }
+
+
 def last_snapshot(session: ReadSession) -> SnapshotRow | None:
     """The snapshot that was put in force last; None before anything was learned."""
     return session.scalar(select(SnapshotRow).order_by(SnapshotRow.activated_at.desc()).limit(1))

@@ -193,7 +193,7 @@ def test_an_imported_log_is_reported_without_a_proxy_and_imported_once(tmp_path:
     assert (found["calls"], found["tokens"]) == (3, 3300)
     assert found["cost_usd"] == pytest.approx(3 * 0.0035)
     table = understudy("report", data_dir=data).stdout.splitlines()
-    assert table[0].split() == ["task", "id", "contract", "calls", "%", "tokens", "%", "USD", "%", "pays"]
+    assert table[0].split() == ["task", "id", "contract", "calls", "%", "tokens", "%", "USD", "%"]
     assert table[1].split() == ["(no", "task)", "3", "100.0", "3.3k", "100.0", "0.0105", "100.0"]
 
 
@@ -222,13 +222,38 @@ def test_the_report_fits_a_screen_and_shows_no_unknown_price_as_nothing(tmp_path
     [unpriced] = [line for line in lines if "c-0000000000" in line]
     assert unpriced.split()[-7:] == ["c-0000000000", "tool_call", "1", "2.5", "987.7M", "2.5", "?"]
     [priced_line] = [line for line in lines if "c-0000000001" in line]
-    assert priced_line.split()[-3:] == ["12.3k", "2.6", "yes"]
+    assert priced_line.split()[-2:] == ["12.3k", "2.6"]
     [whole] = [line for line in lines if line.startswith("the whole log")]
     assert whole.split()[-2:] == ["481.5k?", "100.0"]
     tasks = json.loads(understudy("report", "--json", data_dir=tmp_path).stdout)["tasks"]
     by_id = {task["cluster"]: task for task in tasks}
     assert (by_id["c-0000000000"]["cost_usd"], by_id["c-0000000000"]["cost_share"]) == (None, None)
     assert by_id["c-0000000001"]["cost_usd"] == pytest.approx(12_345.678)
+
+
+def test_the_report_says_where_training_does_not_pay(tmp_path: Path) -> None:
+    """A server for 1 $ an hour, and a call a month of each task: one saves 9,000 $, one a cent, one has no price."""
+    database = Database(f"sqlite:///{tmp_path / 'understudy.db'}")
+    cipher = Cipher.open(tmp_path)
+    database.upgrade(cipher)
+    costs = {"c-rich": 9000.0, "c-poor": 0.01, "c-none": None}
+    rows = [clusters.StoredCluster(name, "s", name, {"kind": "tool_call"}, "", 1, 1, []) for name in costs]
+    month_ns = int(365.25 / 12 * 86_400 * 1e9)
+    with database.write() as session:
+        clusters.activate_snapshot(session, cipher, "s", 3, rows)
+        for place, (name, cost) in enumerate(costs.items()):
+            record = make_record(cluster_id=name, arrived_at_ns=1_767_000_000 * 10**9 + place * month_ns // 2)
+            insert_calls(session, cipher, [(record, CallFacts(model_requested="gpt-4o", cost_usd=cost))])
+    prices = {"slm_gpu_usd_per_hour": "1", "audit_share": "0"}
+    lines = understudy("report", data_dir=tmp_path, **prices).stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "training pays for 1 of 2 tasks at today's volume" in lines
+    assert "  not for c-poor: it takes 73.0k calls a month; it has 1" in lines
+    tasks = json.loads(understudy("report", "--json", data_dir=tmp_path, **prices).stdout)["tasks"]
+    assert {task["cluster"]: task["training_pays"] for task in tasks} == {
+        "c-rich": True, "c-poor": False, "c-none": None
+    }  # fmt: skip
+    assert "no SLM has a price" in understudy("report", data_dir=tmp_path).stdout
 
 
 def test_nothing_of_a_broken_file_is_imported(tmp_path: Path) -> None:

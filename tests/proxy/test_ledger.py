@@ -117,7 +117,9 @@ def test_a_copy_costs_what_who_answered_asks_for(ledger: Ledger) -> None:
     metrics = Metrics()
     parts = add_up_copies(metrics, [(copy("shadow"), shadow), (copy("audit"), audit)])
     assert parts == Parts(shadow_usd=shadow.cost_usd or 0, audit_usd=audit.cost_usd or 0)
-    assert value(metrics, "understudy_cost_usd_total", served_by="llm") == pytest.approx(COST)
+    assert value(metrics, "understudy_cost_usd_total", served_by="audit") == pytest.approx(COST)
+    assert value(metrics, "understudy_cost_usd_total", served_by="shadow") == pytest.approx(SLM_COST)
+    assert value(metrics, "understudy_cost_usd_total", served_by="llm") == 0  # no client's call cost that
 
 
 def test_a_streamed_audit_becomes_one_answer_and_is_counted(ledger: Ledger) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,11 @@ from proxy.proof import proof_of, subject_today
 from proxy.settings import Settings
 from proxy.watch import Watch
 from router.certificate import Certificate
+from router.learning.discovery import discover
 from router.progress import ENOUGH_CONVERSATIONS, Autopilot
 from router.promotion import Stage
+from router.snapshot import Lineage
+from storage.artifacts import ArtifactStore
 from storage.cipher import Cipher
 from storage.database import Database
 from storage.ids import new_call_id
@@ -35,6 +39,7 @@ from storage.repositories.promotions import current_promotions
 from storage.repositories.state import serving_version
 from tests.proxy.certificates import certificate_of
 from tests.proxy.fake_vllm import FakeVllm
+from tests.router.conftest import logged_calls
 from tests.storage.conftest import damage_block, make_record
 
 TEACHER = "gpt-4o-2024-08-06"
@@ -350,6 +355,14 @@ def test_a_certificate_that_no_longer_holds_takes_its_slm_back_to_the_shadow(wor
     assert world.last_move.figures["missing"]
 
 
+def test_a_task_that_was_learned_again_with_a_line_more_goes_on(world: World) -> None:
+    world.certify()
+    world.promote()
+    world.learn("s-2", skeleton="You sort.\nBe brief.")
+    world.look()
+    assert world.stage == "live"
+
+
 def test_an_llm_that_changed_under_the_same_name_is_noticed_in_the_first_audit(world: World) -> None:
     world.certify()
     version = world.promote()
@@ -464,6 +477,33 @@ def test_a_task_that_is_no_longer_discovered_is_given_back(world: World) -> None
     assert (world.stage, world.last_move.cause, world.last_move.figures) == (
         None, "task_changed", {"snapshot": "s-2"},
     )  # fmt: skip
+
+
+def test_a_task_that_was_split_or_merged_loses_what_was_proved_and_its_slm_serves_nobody(world: World) -> None:
+    """Also what was proved of an SLM that is not in force."""
+    world.certify()
+    with world.database.write() as session:
+        subject = subject_today(session, world.cipher, "c-1", "other", "gpu", None)
+        certificate = certificate_of(subject)
+        add_certificate(session, "c-1", "other", certificate.issued_at, certificate.to_json())
+    world.promote()
+    world.look()
+    learned = replace(discover(logged_calls()).snapshot, lineage=(Lineage("c-1", ("c-1", "c-9")),))
+    artifacts = ArtifactStore(world.settings.artifacts_dir, world.cipher)
+    artifacts.put("snapshot", learned.dump(), {}, artifact_id=learned.snapshot_id)
+    world.learn(learned.snapshot_id)
+    world.look()
+    assert world.stage == "shadow"
+    with world.database.read() as session:
+        moves = {(row.model, row.to_stage): row.cause for row in list_moves(session, "c-1")}
+        assert moves["tiny", "shadow"] == moves["other", "retired"] == "task_changed"
+        for model in ("tiny", "other"):
+            subject = subject_today(session, world.cipher, "c-1", model, "gpu", None)
+            assert "evidence_from" in proof_of(session, world.settings, subject).missing
+        steps = len(list_moves(session, "c-1"))
+    world.look(world.new_watch())
+    with world.database.read() as session:
+        assert len(list_moves(session, "c-1")) == steps  # once is enough
 
 
 def propose(world: World, **settings: Any) -> tuple[str, float | None] | None:

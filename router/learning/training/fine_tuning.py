@@ -85,12 +85,13 @@ def fine_tune(
         "recipe": asdict(recipe),
     }
     key = sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    draft = _Draft(out.with_name(f".{out.name}.draft"), key)
     if out.exists():
         card = ModelCard.read(out)
         if card is None or card.key != key:
             raise FileExistsError(f"{out} holds another model; give the new one another name")
+        draft.remove()  # a kill may have come between the last two lines
         return card
-    draft = _Draft(out.with_name(f".{out.name}.draft"), key)
     draft.begin()
     try:
         with quiet(), memory_errors_named(), threads_for(opened.parameters):
@@ -180,7 +181,8 @@ def _train(
     train, validation, unfit = _rendered(base, samples, recipe, progress)
     progress("loading the base model")
     model = base.model(method)
-    plan = _plan(base, train, method, recipe, packs="flash" in str(model.config._attn_implementation))
+    packs = "flash" in str(model.config._attn_implementation) if recipe.packing is None else recipe.packing
+    plan = _plan(base, train, method, recipe, packs)
     follower = Follower(len(base.tokenizer), progress)
     trainer = _trainer(base, model, plan, train, validation, draft, method, recipe, follower)
     checkpoint = draft.checkpoint()
@@ -230,7 +232,7 @@ def _plan(base: Base, train: Sequence[Rendered], method: Method, recipe: Recipe,
     """Fill in what the recipe leaves open.
 
     Args:
-        packs: samples in one row are kept apart by the attention itself, and padding costs; so they are packed.
+        packs: whether a row takes several samples: about as many as a batch has, if they fit a pass.
     """
     longest = max(map(len, train))
     rows = recipe.batch
@@ -239,7 +241,7 @@ def _plan(base: Base, train: Sequence[Rendered], method: Method, recipe: Recipe,
         longest = max(longest, min(PASS_TOKENS, batch_tokens))
         rows = max(1, round(batch_tokens / longest))
     rows_a_pass = max(1, min(rows, PASS_TOKENS // longest))
-    steps = recipe.steps_for(len(train))
+    steps = recipe.steps_for(len(train), base.parameters)
     return _Plan(
         steps=steps,
         learning_rate=recipe.rate_for(base.parameters, method),

@@ -28,6 +28,9 @@ _RATES = {
     Method.QLORA: ((1e6, 5e-3), (1e9, 2e-4)),
     Method.FULL: ((1e6, 2e-3), (1e9, 2e-5)),
 }
+#: (parameters, steps): a model that has seen little of the world needs more of them. Measured on the demo's triage task
+#: at a million parameters, 420 samples: 100 steps brought it to 30 %, 200 to 94 %.
+_LEAST_STEPS = ((1e6, 300.0), (1e9, 100.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +40,12 @@ class Recipe:
     Attributes:
         learning_rate: at its highest; None: by the model's size.
         steps: updates of the weights; None: by `epochs`, and no fewer than `min_steps`.
+        min_steps: None: by the model's size.
         batch: samples to a step.
         warmup: share of the steps in which the rate rises; it falls by a cosine afterwards.
         rank, alpha, dropout: of LoRA. vLLM takes ranks up to 16 unless told otherwise.
+        packing: several samples to a row, which the attention keeps apart by their positions; saves the padding. None:
+            where it does so at no cost, with flash attention.
         max_tokens: longer samples are left out, never cut: an answer to half a prompt teaches to guess. None: the
             model's context.
         min_samples: with fewer, training is refused.
@@ -52,13 +58,14 @@ class Recipe:
     learning_rate: float | None = None
     steps: int | None = None
     epochs: int = 3
-    min_steps: int = 100
+    min_steps: int | None = None
     batch: int = 16
     warmup: float = 0.1
     weight_decay: float = 0.01
     rank: int = 16
     alpha: int = 32
     dropout: float = 0.0
+    packing: bool | None = None
     max_tokens: int | None = None
     min_samples: int = 50
     validation_share: float = 0.1
@@ -70,13 +77,19 @@ class Recipe:
         """The learning rate for a model of so many parameters."""
         return self.learning_rate or learning_rate(parameters, method)
 
-    def steps_for(self, samples: int) -> int:
-        """How many steps so many samples make."""
-        return self.steps or max(self.min_steps, self.epochs * math.ceil(samples / self.batch))
+    def steps_for(self, samples: int, parameters: int) -> int:
+        """How many steps so many samples make for a model of so many parameters."""
+        least = _between(_LEAST_STEPS, parameters) if self.min_steps is None else self.min_steps
+        return self.steps or max(round(least), self.epochs * math.ceil(samples / self.batch))
 
 
 def learning_rate(parameters: int, method: Method) -> float:
     """A rate that suits a model's size."""
-    (small, high), (large, low) = _RATES[method]
+    return _between(_RATES[method], parameters)
+
+
+def _between(ends: tuple[tuple[float, float], tuple[float, float]], parameters: int) -> float:
+    """A value for a model's size: geometric between the ends, the nearest end outside."""
+    (small, first), (large, last) = ends
     place = math.log(max(small, min(parameters, large)) / small) / math.log(large / small)
-    return float(high * (low / high) ** place)
+    return float(first * (last / first) ** place)

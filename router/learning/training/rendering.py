@@ -98,7 +98,7 @@ class Renderer:
         Raises:
             ToolsUnrenderable: the template leaves out its tools, or the call that answers it.
         """
-        chat = [_parsed(message) for message in sample.chat]
+        chat = [parsed(message) for message in sample.chat]
         try:
             prompt = self._text(chat[:-1], sample.tools, asks=True)
             whole = self._text(chat, sample.tools, asks=False)
@@ -137,7 +137,7 @@ class Renderer:
         return [*answer, self._tokenizer.eos_token_id]
 
 
-def _parsed(message: ChatMessage) -> ChatMessage:
+def parsed(message: ChatMessage) -> ChatMessage:
     """A message as templates and vLLM have it: arguments are values, and there is always a content."""
     parsed: ChatMessage = {"content": "", **message}
     if "tool_calls" in message:

@@ -1,9 +1,4 @@
-"""A simulated agent of the demo: it triages support tickets, and its simulated LLM knows the right answer.
-
-The agent's prompt is fixed, its tickets are templates filled with slots: what real agents' narrow tasks look like. The
-simulator knows the truth of every ticket, so that the demo can measure the SLM against it and not against a guess.
-Nothing in the product knows this file; the proxy sees HTTP calls only.
-"""
+"""The agent that triages support tickets: its answers are JSON objects of two keys."""
 
 from __future__ import annotations
 
@@ -13,7 +8,7 @@ from typing import Any
 
 import orjson
 
-MODEL = "gpt-4o"
+from proxy.demo.agents.calls import Assignment, chat_call
 
 SYSTEM = (
     "You are the triage desk of an online shop.\n"
@@ -106,30 +101,15 @@ def tickets(seed: int) -> Iterator[tuple[str, str]]:
 
 def ticket_call(text: str) -> dict[str, Any]:
     """The agent's chat request for one ticket."""
-    return {
-        "model": MODEL,
-        "messages": [{"role": "system", "content": SYSTEM}, {"role": "user", "content": f"Ticket: {text}"}],
-        "max_tokens": 40,
-        "temperature": 0,
-    }
+    return chat_call(SYSTEM, f"Ticket: {text}", max_tokens=40)
 
 
-class TriageLLM:
-    """The simulated LLM's answers for the triage agent: right by construction.
+def triage(seed: int) -> Iterator[Assignment]:
+    """The agent's calls and their right answers, endless."""
+    for text, answer in tickets(seed):
+        yield Assignment(ticket_call(text), answer)
 
-    Give it the tickets that will be sent; a request for any other ticket is not its business.
-    """
 
-    def __init__(self) -> None:
-        self._answers: dict[str, str] = {}
-
-    def expect(self, text: str, answer: str) -> None:
-        """Teach it the truth of one ticket."""
-        self._answers[f"Ticket: {text}"] = answer
-
-    def answer(self, request: dict[str, Any]) -> str | None:
-        """The answer's text, or None when the request isn't one of the agent's."""
-        messages = request.get("messages") or []
-        if len(messages) != 2 or messages[0].get("content") != SYSTEM:
-            return None
-        return self._answers.get(messages[1].get("content"))
+def all_urgent(answer: str) -> str:
+    """The same answer of an LLM to which every ticket is urgent."""
+    return orjson.dumps(orjson.loads(answer) | {"urgent": True}).decode()
