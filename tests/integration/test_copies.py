@@ -71,7 +71,8 @@ def start(serve: Serve, upstream: ReplayUpstream, slm: FakeVllm, snapshot: Snaps
         store = ArtifactStore(data_dir / "artifacts", cipher)
         store.put("snapshot", snapshot.dump(), {}, artifact_id=snapshot.snapshot_id)
         cluster = next(one.cluster_id for one in snapshot.clusters.values() if "triage desk" in one.skeleton)
-        known = StoredCluster(cluster, snapshot.snapshot_id, "triage", {"kind": "label"}, "", 60, 60, [])
+        contract = snapshot.clusters[cluster].contract.to_json()
+        known = StoredCluster(cluster, snapshot.snapshot_id, "triage", contract, "", 60, 60, [])
         row = PromotionRow(
             cluster_id=cluster, model="m", stage=stage.value, share=1.0, slm="gpu", forced=True, actor="a",
             created_at=datetime.now(UTC),
