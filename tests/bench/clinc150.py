@@ -56,7 +56,7 @@ SYSTEM = (
     f"Answer with the intent's name alone, or with {OUT_OF_SCOPE} when it has none of them."
 )
 HIDDEN, LAYERS, HEADS, INTERMEDIATE = 128, 2, 4, 384
-RECIPE = Recipe(learning_rate=2e-3, epochs=8, batch=64, min_steps=1)
+RECIPE = Recipe(learning_rate=2e-3, epochs=4, batch=64, min_steps=1)
 STANDARD = Standard(0.05, 0.05)
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
