@@ -102,14 +102,12 @@ class Tile(Generic[Item]):
     y: float
     width: float
     height: float
-
-    @property
-    def roomy(self) -> bool:
-        """Whether a name fits in."""
-        return self.width >= 9 and self.height >= 8
+    roomy: bool
 
 
-def tiles(items: Sequence[tuple[Item, float]], ratio: float = 2.2) -> list[Tile[Item]]:
+def tiles(
+    items: Sequence[tuple[Item, float]], ratio: float = 2.2, room: tuple[float, float] = (9.0, 8.0)
+) -> list[Tile[Item]]:
     """A rectangle for each item, as large as its weight, none much longer than it is wide, the largest first.
 
     Bruls, Huizing and van Wijk, Squarified Treemaps (2000).
@@ -117,6 +115,7 @@ def tiles(items: Sequence[tuple[Item, float]], ratio: float = 2.2) -> list[Tile[
     Args:
         items: with their weights; those of no weight are left out.
         ratio: width of the whole picture by its height.
+        room: width and height, in percent, that a name needs.
     """
     weighed = sorted(((item, weight) for item, weight in items if weight > 0), key=lambda pair: -pair[1])
     if not weighed:
@@ -135,9 +134,10 @@ def tiles(items: Sequence[tuple[Item, float]], ratio: float = 2.2) -> list[Tile[
         for item, weight in rest[:row]:
             length = weight / depth
             if width >= height:
-                placed.append(Tile(item, 100 * x / ratio, 100 * (y + at), 100 * depth / ratio, 100 * length))
+                place = (100 * x / ratio, 100 * (y + at), 100 * depth / ratio, 100 * length)
             else:
-                placed.append(Tile(item, 100 * (x + at) / ratio, 100 * y, 100 * length / ratio, 100 * depth))
+                place = (100 * (x + at) / ratio, 100 * y, 100 * length / ratio, 100 * depth)
+            placed.append(Tile(item, *place, roomy=place[2] >= room[0] and place[3] >= room[1]))
             at += length
         if width >= height:
             x, width = x + depth, max(width - depth, 1e-9)

@@ -72,7 +72,12 @@ def moment(value: datetime | None) -> str:
 
 def clock(value: datetime) -> str:
     """`21 Nov 11:40:07`, in UTC."""
-    return f"{day(value.astimezone(UTC))} {value.astimezone(UTC):%H:%M:%S}"
+    return f"{day(value.astimezone(UTC))} {time(value)}"
+
+
+def time(value: datetime) -> str:
+    """`11:40:07`, in UTC."""
+    return f"{value.astimezone(UTC):%H:%M:%S}"
 
 
 def day(value: date) -> str:

@@ -15,7 +15,7 @@ from proxy.console.session import Session
 
 _FILTERS = (
     figures.usd, figures.count, figures.short, figures.share, figures.milliseconds, figures.size, figures.moment,
-    figures.clock, figures.day, figures.age, hostile.clip, hostile.one_line,
+    figures.clock, figures.time, figures.day, figures.age, hostile.clip, hostile.one_line,
 )  # fmt: skip
 _PLACES = (
     ("/", "Savings"),

@@ -51,7 +51,7 @@ def show(
         tasks=kept[(page - 1) * PER_PAGE : page * PER_PAGE],
         total=len(found),
         kept=len(kept),
-        map=tiles(largest),
+        maps={"broad": tiles(largest), "tall": tiles(largest, 0.75, (18.0, 6.0))},
         priced=priced,
         mapped=sum(weight for _, weight in largest) / (sum(weight for _, weight in weighed) or 1.0),
         order=order,

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from proxy.demo import agents
 from proxy.proof import subject_today
@@ -28,6 +28,7 @@ from tests.proxy.fake_vllm import FakeVllm
 
 AXE = "axe-core@4.14.1"
 LEARNED = 60
+PATIENCE_MS = 20_000
 SLM_ANSWER = '{"label":"refund","urgent":false}'
 _CACHE = Path(__file__).resolve().parents[2] / ".cache" / "axe"
 
@@ -102,6 +103,7 @@ def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("Chromium is not installed")
+    expect.set_options(timeout=PATIENCE_MS)
     sandbox = ["--no-sandbox"] if os.getuid() == 0 else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=sandbox)
@@ -126,7 +128,7 @@ def open_page(browser: Browser, shown: Shown) -> Iterator[Open]:
         size = {"width": 390, "height": 844} if phone else {"width": 1280, "height": 900}
         context = browser.new_context(base_url=root, viewport=size, has_touch=phone, **options)  # type: ignore[arg-type]
         contexts.append(context)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(PATIENCE_MS)
         host = urlsplit(root).netloc
         context.on("request", lambda asked: urlsplit(asked.url).netloc == host or complaints.append(asked.url))
         page = context.new_page()

@@ -13,7 +13,7 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from tests.conftest import ADMIN_TOKEN
-from tests.console.stage import on_stage
+from tests.console.stage import model_of, on_stage
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 SIZE = {"width": 1280, "height": 900}
@@ -24,8 +24,8 @@ def main(recordings: Path, stay_seconds: float = 0.0) -> None:
     settings = {"encoder": "", "slm_gpu_usd_per_hour": "0.005", "learn_every_hours": "0", "audit_share": "0.02"}
     with tempfile.TemporaryDirectory() as directory, on_stage(Path(directory), recordings, **settings) as proxy:
         tasks = proxy.admin("GET", "/clusters").json()["data"]
-        costliest = max((task for task in tasks if task["stage"] == "live"), key=lambda task: task["cost_usd"])
-        pictures = {"savings": "/", "task": f"/tasks/{costliest['id']}"}
+        [most_proved] = [task for task in tasks if task["certificate"] and task["certificate"]["model"] == model_of(0)]
+        pictures = {"savings": "/", "task": f"/tasks/{most_proved['id']}"}
         IMAGES.mkdir(parents=True, exist_ok=True)
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])

@@ -129,12 +129,17 @@ def _wait(proxy: Proxy, calls: int, minutes: int = 10) -> None:
         time.sleep(2)
 
 
+def model_of(place: int) -> str:
+    """Name of the SLM that plays a task."""
+    return f"qwen3-1.7b-task{place + 1}"
+
+
 def _cast(proxy: Proxy, data_dir: Path) -> None:
     """Give the costliest tasks their SLMs, each at its stage."""
     tasks = sorted(proxy.admin("GET", "/clusters").json()["data"], key=lambda task: -task["cost_usd"])
     database, cipher = Database(f"sqlite:///{data_dir / 'understudy.db'}"), Cipher.open(data_dir)
     for place, stage, proofs in CAST:
-        task, model = tasks[place], f"qwen3-1.7b-task{place + 1}"
+        task, model = tasks[place], model_of(place)
         adapter = f"/adapters/{model}"
         entry = {"name": model, "slm": "main", "adapter": adapter, "base": "Qwen/Qwen3-1.7B"}
         assert proxy.admin("POST", "/models", json=entry).status_code == 201

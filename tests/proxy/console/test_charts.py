@@ -48,6 +48,11 @@ def test_tiles_are_as_large_as_their_weights_and_fill_the_map(weights: list[floa
         assert across < 1e-3 or down < 1e-3
 
 
+def test_only_a_large_tile_has_room_for_a_name() -> None:
+    large, small = tiles([("large", 99.0), ("small", 1.0)])
+    assert (large.roomy, small.roomy) == (True, False)
+
+
 def test_what_weighs_nothing_is_not_on_the_map() -> None:
     assert tiles([("a", 0.0), ("b", -1.0)]) == []
     assert [tile.item for tile in tiles([("a", 0.0), ("b", 1.0)])] == ["b"]

@@ -373,5 +373,5 @@ async def test_the_api_documents_itself(api: Api) -> None:
     assert {path.removeprefix("/admin/v1") for path in paths} == {
         "/clusters", "/clusters/{cluster_id}", "/clusters/{cluster_id}/promotions",
         "/clusters/{cluster_id}/promotions/current", "/models", "/calls", "/calls/{call_id}", "/calls/{call_id}/{part}",
-        "/savings", "/audit", "/runs", "/runs/{run_id}",
+        "/savings", "/audit", "/runs", "/runs/{run_id}", "/keys", "/keys/{key_id}",
     }  # fmt: skip
