@@ -12,17 +12,22 @@
     ledger.py       off the hot path: what a record says (model, tokens, money), for the log and the metrics
 
 Around it: `settings.py` (all of them; `base_url.py` checks URLs), `errors.py` (the tree and OpenAI's error shape),
-`metrics.py` (every metric), `state.py` (the one state object), `serving.py` (which snapshot and promotions are in
-force, kept fresh), `promotions.py` (who comes in force, and every step between stages), `proof.py` (what is proved of
-an SLM today), `endpoints/` (admin API, health), `vllm.py` (LoRA control plane), `supervisor.py` (worker processes,
-the shipper and the learner), `cli/` (the `understudy` command), `replay/` (recorded calls as a client and as an
-upstream), `imports/` (past calls from other tools' logs), `demo/`.
+`auth.py` and `keys.py` (who may do what), `metrics.py` (every metric), `state.py` (the one state object), `serving.py`
+(which snapshot and promotions are in force, kept fresh), `promotions.py` (who comes in force, and every step between
+stages), `proof.py` (what is proved of an SLM today), `endpoints/` (admin API, health), `console/` (the pages at `/`),
+`vllm.py` (LoRA control plane), `traces.py` (spans for a collector), `supervisor.py` (worker processes, the shipper and
+the learner), `cli/` (the `understudy` command), `replay/` (recorded calls as a client and as an upstream), `imports/`
+(past calls from other tools' logs), `report/` (what of a log is replaceable), `demo/`.
 
 Learning is background work, beside all this:
 
     runs.py           runs as those see them who ask for them: durable, in a queue
     learner.py        the process that does them, one at a time, and goes on with them after it was killed
     stages.py         what a run of each kind consists of: `learning.py`, `training.py`, `evaluation.py`
+    curation.py       a task's calls into samples
+    evaluation.py     held-out calls through a served SLM into a certificate; its map is there
+    watch.py          what keeps promotions honest: copies judged, audits, drift, the next step; its map too
+    training.py       samples into a registered SLM; `adapters.py` tells whether one fits a base
     stage_process.py  one stage in a process of its own
     schedule.py       when runs begin by themselves
     lineage.py        what became of the tasks when the log was learned again

@@ -16,9 +16,10 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from proxy.auth import Gate, admin_token
+from proxy.console.entry import open_console
 from proxy.copies import Copies
 from proxy.copy_budget import CopyBudget
-from proxy.endpoints import admin, health, page
+from proxy.endpoints import admin, health
 from proxy.endpoints.errors import shape_errors
 from proxy.errors import error_body
 from proxy.headers import find
@@ -57,8 +58,8 @@ def create_app(settings: Settings) -> ASGIApp:
         lifespan=lambda app: _lifespan(app, settings, cipher, gate),
     )
     app.include_router(health.router)
-    app.include_router(page.router)
     app.include_router(admin.router)
+    open_console(app)
     shape_errors(app)
     return Front(app)
 
@@ -66,6 +67,7 @@ def create_app(settings: Settings) -> ASGIApp:
 @asynccontextmanager
 async def _lifespan(app: FastAPI, settings: Settings, cipher: Cipher, gate: Gate) -> AsyncIterator[None]:
     metrics = Metrics(lambda: spool_usage(settings.spool_dir))
+    metrics.show_risk(settings.risk)
     spool = Spool(settings.spool_dir, cipher)
     database = Database(settings.database)
     artifacts = ArtifactStore(settings.artifacts_dir, cipher)

@@ -1,4 +1,4 @@
-"""Who may do what in the admin API: one admin token today, roles so that keys with less can join it.
+"""Who may do what in the admin API: the admin token may everything, a key of the proxy's own what its role says.
 
 Fails closed: no token, no entry.
 """
@@ -9,15 +9,20 @@ import hmac
 import os
 import secrets
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastapi import Request
 
 from proxy.errors import DataDirUnusable, Forbidden, Unauthorized
 from proxy.settings import Settings
+
+if TYPE_CHECKING:
+    from proxy.keys import Key
+    from proxy.state import State
 
 TOKEN_FILE = "admin-token"
 
@@ -101,12 +106,13 @@ class Gate:
         """Whether it is the admin token. The comparison takes the same time whatever was guessed."""
         return token is not None and hmac.compare_digest(token.encode(), self._token)
 
-    def enter(self, authorization: str | None, role: Role) -> Caller:
+    def enter(self, authorization: str | None, role: Role, keys: Mapping[str, Key] | None = None) -> Caller:
         """Let a caller in.
 
         Args:
             authorization: the header as it came.
             role: the least that is needed.
+            keys: those in force, as `proxy.keys.Keys`.
 
         Raises:
             Unauthorized: no token, or one that nobody has.
@@ -115,19 +121,35 @@ class Gate:
         token = bearer_token(authorization)
         if token is None:
             raise Unauthorized("the admin API needs `Authorization: Bearer <admin token>`")
-        if not self.is_admin(token):
+        caller = Caller("admin", Role.ADMIN) if self.is_admin(token) else _by_key(token, keys or {})
+        if caller is None:
             raise Unauthorized("this is not the admin token; it is in the data directory's file admin-token")
-        caller = Caller("admin", Role.ADMIN)
         if caller.role < role:
             raise Forbidden(f"this needs the role {role.name.lower()}; yours is {caller.role.name.lower()}")
         return caller
+
+
+def _by_key(token: str, keys: Mapping[str, Key]) -> Caller | None:
+    """Who has this key; None where it is none in force.
+
+    Raises:
+        Forbidden: the key is for calls only.
+    """
+    from proxy.keys import key_hash
+
+    key = keys.get(key_hash(token))
+    if key is None:
+        return None
+    if key.role is None:
+        raise Forbidden(f"the key {key.key_id} is for calls; the admin API needs one with a role")
+    return Caller(key.actor, Role(key.role))
 
 
 def require(role: Role) -> Callable[[Request], Caller]:
     """A FastAPI dependency: the caller, if it has at least `role`."""
 
     def enter(request: Request) -> Caller:
-        gate: Gate = request.app.state.understudy.gate
-        return gate.enter(request.headers.get("authorization"), role)
+        state: State = request.app.state.understudy
+        return state.gate.enter(request.headers.get("authorization"), role, state.serving.keys)
 
     return enter

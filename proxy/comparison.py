@@ -7,6 +7,7 @@ from router.contract import Answer, ContractKind, OutputContract, contract_for
 from router.encoder import CachedEncoder, Encoder, TransformerEncoder
 from router.features import CallFeatures
 from router.learning.proof.agreement import Comparator, Outcome, Verdict, comparator_for
+from router.learning.proof.standard import Standard
 from router.learning.proof.text import EmbeddedText
 
 #: From this cosine on, two sentences count as close: paraphrases mostly are, and so are some opposites (an embedding
@@ -17,6 +18,11 @@ LEAST_COSINE = 0.8
 def encoder_of(settings: Settings) -> Encoder | None:
     """What free text is compared by; nothing is loaded before two texts have to be. None where there is none."""
     return CachedEncoder(TransformerEncoder(settings.encoder)) if settings.encoder else None
+
+
+def standard_of(settings: Settings) -> Standard:
+    """What has to be proved, by the settings."""
+    return Standard(settings.risk, round(1 - settings.confidence, 12))
 
 
 class Comparison:

@@ -13,6 +13,7 @@ from storage.database import Database
 from storage.models import Call
 from storage.repositories.calls import StoredCall, iter_calls
 from storage.repositories.clusters import get_cluster
+from storage.repositories.keys import origins_without_training
 
 if TYPE_CHECKING:
     from router.learning.curation.samples import Candidate, Curated
@@ -38,10 +39,12 @@ def curate_cluster(
         )
     with database.read() as session:
         contract = OutputContract.from_json(get_cluster(session, cipher, cluster_id).contract)
+        forbidden = origins_without_training(session)
     progress("loading the recognisers")
     try:  # takes seconds: what is refused, is refused before
         from router.learning.curation.curate import curate
         from router.learning.curation.reading import Reader, standard_recognisers
+        from router.learning.curation.samples import Rules
     except ImportError as error:
         raise Conflict(f"{error.name} is not installed; pip install 'understudy[train]'") from error
     reader = Reader(standard_recognisers())
@@ -56,7 +59,8 @@ def curate_cluster(
             candidates.append(candidate_of(stored))
             if number % 1000 == 0:
                 progress(f"reading the log: {number} calls")
-    return curate(candidates, contract, reader, report=lambda stage, share: progress(f"{stage}: {share:.0%}"))
+    rules = Rules(forbidden_origins=forbidden)
+    return curate(candidates, contract, reader, rules, lambda stage, share: progress(f"{stage}: {share:.0%}"))
 
 
 def candidate_of(stored: StoredCall) -> Candidate:

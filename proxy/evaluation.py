@@ -15,15 +15,14 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 
 import numpy as np
-import structlog
 
-from proxy.comparison import Comparison, encoder_of
+from proxy.comparison import Comparison, encoder_of, standard_of
 from proxy.errors import Conflict, NoSuchThing
 from proxy.held_out import HeldOutCalls, held_out_calls
 from proxy.promotions import checked_server
 from proxy.proof import subject_today, voided_at, whereabouts
 from proxy.rehearsal import Played, Rehearsal, evidence_of
-from proxy.settings import Settings
+from proxy.training import trained_on
 from proxy.vllm import VllmServer
 from proxy.workshop import Workshop
 from router.certificate import Certificate, SelfAgreement
@@ -37,10 +36,9 @@ from router.promotion import Promotion, Stage
 from storage.errors import NotFound
 from storage.repositories.certificates import add_certificate, list_certificates
 from storage.repositories.clusters import get_cluster
+from storage.repositories.costs import add_cost
 from storage.repositories.registry import get_model
 from storage.repositories.state import lock_serving
-
-log = structlog.get_logger()
 
 #: One calibration conversation in so many says where thresholds are worth testing, and is not tested.
 _LAYING = 4
@@ -80,9 +78,12 @@ def evaluate(
     workshop.progress("loading the model")
     served = VllmServer(server, settings.slm_url[server], settings.slm_api_key).ensure_served(model, adapter)
     workshop.progress("reading the log")
+    dataset = trained_on(workshop, model)
+    mine = dataset.curated if dataset and dataset.cluster_id == cluster_id else None
+    kept = (mine.calibration, mine.certification) if mine else None
     with database.read() as session:
         since = voided_at(session, cluster_id, model)
-        held_out = held_out_calls(session, cipher, cluster_id, None, since, workshop.progress)
+        held_out = held_out_calls(session, cipher, cluster_id, kept, since, workshop.progress)
     if not held_out.certification:
         raise Conflict(
             f"cluster {cluster_id} has no held-out call that the LLM answered whole: nothing can be compared; "
@@ -123,16 +124,9 @@ def _certify(
             ceiling=_ceiling(held_out, comparison),
         )
         row = add_certificate(session, cluster_id, model, certificate.issued_at, certificate.to_json())
-    log.info(
-        "certificate.drawn_up", cluster=cluster_id, model=model, certificate=row.certificate_id,
-        passes=certificate.passes, n=certificate.n, failures=certificate.failures,
-    )  # fmt: skip
+        figures = {"calls": len(played), "model": model, "certificate": row.certificate_id}
+        add_cost(session, "evaluation", cluster_id, sum(each.usd for each in played), figures)
     return row.certificate_id, certificate
-
-
-def standard_of(settings: Settings) -> Standard:
-    """What has to be proved, by the settings."""
-    return Standard(settings.risk, round(1 - settings.confidence, 12))
 
 
 def chosen_threshold(calibration: Evidence, certification_calls: int, standard: Standard) -> float | None:

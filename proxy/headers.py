@@ -13,6 +13,11 @@ Header = tuple[bytes, bytes]
 Headers = list[Header]
 
 OWN_PREFIX = b"x-understudy-"
+#: Of the console. A browser that is logged in there sends it to `/v1` as well.
+SESSION_COOKIE = "understudy_session"
+_SESSION = SESSION_COOKIE.encode()
+#: How the proxy's own keys begin.
+KEY_PREFIX = b"us-key-"
 HOP_BY_HOP = frozenset({
     b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
     b"trailer", b"trailers", b"transfer-encoding", b"upgrade",
@@ -34,8 +39,15 @@ def for_upstream(headers: Headers, authorization: bytes | None, secret: bytes) -
         name, value = header
         if name in dropped or name.startswith(OWN_PREFIX) or (value.endswith(secret) and value.split()[-1] == secret):
             continue
-        if name == b"authorization" and (authorization is not None or _logs_in_with(secret, value)):
+        if name == b"authorization" and (
+            authorization is not None or KEY_PREFIX in value or _logs_in_with(secret, value)
+        ):
             continue
+        if name == b"cookie" and _SESSION in value:
+            value = _without_session(value)
+            if not value:
+                continue
+            header = (name, value)
         passed.append(header)
     if authorization is not None:
         passed.append((b"authorization", authorization))
@@ -67,8 +79,14 @@ def _named_by_connection(headers: Headers) -> frozenset[bytes]:
     return named
 
 
+def _without_session(cookies: bytes) -> bytes:
+    """A `Cookie` header without the console's own."""
+    pairs = cookies.split(b";")
+    return b";".join(pair for pair in pairs if pair.partition(b"=")[0].strip() != _SESSION).strip()
+
+
 def _logs_in_with(secret: bytes, authorization: bytes) -> bool:
-    """Whether the admin token is the password, as in a browser that is logged in at the start page."""
+    """Whether the admin token is a password: how a browser sends what it was given in its own dialogue."""
     scheme, _, credentials = authorization.partition(b" ")
     if scheme.lower() != b"basic":
         return False

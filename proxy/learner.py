@@ -23,11 +23,11 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import structlog
 
+from proxy.economics import economics_of
 from proxy.errors import Conflict, DataDirUnusable
 from proxy.logs import OncePerMinute
 from proxy.runs import (
@@ -43,21 +43,25 @@ from proxy.runs import (
     mapped_errors,
     system_database,
 )
-from proxy.schedule import Learnable, is_learning_due
+from proxy.schedule import Learnable, Trainable, is_learning_due, task_to_train
 from proxy.settings import Settings
 from proxy.stage_process import DatabaseAway, Figures, Stage, run_in_child
 from proxy.stages import STAGES
+from router.progress import Autopilot
 from storage.cipher import Cipher
 from storage.database import Database
 from storage.errors import DatabaseDown
 from storage.repositories.calls import count_calls, first_arrival
-from storage.repositories.clusters import last_snapshot
+from storage.repositories.certificates import newest_certificates
+from storage.repositories.clusters import cluster_sizes, last_snapshot
+from storage.repositories.promotions import current_promotions
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 WATCH_SECONDS = 1.0
 SCHEDULE_SECONDS = 60.0
+TRAIN_EVERY_SECONDS = 600.0  # it adds the whole account up
 LOST_EVERY_SECONDS = 10.0
 HOUSE_SECONDS = 3600.0
 QUEUE_SECONDS = 0.5
@@ -70,6 +74,7 @@ TELL_SECONDS = 1.0
 DATABASE_PAUSE_SECONDS = 2.0
 #: A run that takes its learner with it so often is given up.
 MAX_RECOVERIES = 20
+_REMEMBERED_RUNS = 500
 _SHARE = re.compile(r"(\d{1,3})(?:\.\d+)?\s?%")
 #: Time left is told once a stage has been at it for so long.
 _FORESIGHT_SECONDS = 3.0
@@ -313,7 +318,7 @@ class Rounds:
 
     def go_round(self) -> NoReturn:
         """Until the process ends."""
-        schedule_at = lost_at = time.monotonic()
+        schedule_at = train_at = lost_at = time.monotonic()
         house_at = schedule_at + HOUSE_SECONDS
         while True:
             now = time.monotonic()
@@ -325,7 +330,10 @@ class Rounds:
                     self._lost.look(now)
                 if now >= schedule_at:
                     schedule_at = now + SCHEDULE_SECONDS
-                    begin_what_is_due(self._settings, self._database, self._runs, datetime.now(UTC))
+                    learn_if_due(self._settings, self._database, self._runs, datetime.now(UTC))
+                if now >= train_at:
+                    train_at = now + TRAIN_EVERY_SECONDS
+                    train_if_due(self._settings, self._database, self._runs)
                 if now >= house_at:
                     house_at = now + HOUSE_SECONDS
                     self._runs.forget_before(datetime.now(UTC) - timedelta(days=self._settings.retention_days))
@@ -338,16 +346,51 @@ class Rounds:
             time.sleep(max(WATCH_SECONDS - (time.monotonic() - now), 0.1))
 
 
-def begin_what_is_due(settings: Settings, database: Database, runs: Runs, now: datetime) -> None:
-    """Ask for the runs that the schedule wants; one that is queued or running already stays the only one.
+def learn_if_due(settings: Settings, database: Database, runs: Runs, now: datetime) -> None:
+    """Ask for a run that learns the log again, where that grew; one that is queued or running stays the only one.
 
     Raises:
         DatabaseDown
     """
     if is_learning_due(_learnable(database), settings.learn_every_hours, now):
-        run, is_new = runs.enqueue(RunWish(RunKind.LEARN), "schedule")
-        if is_new:
-            log.info("run.begun", run=run.id, kind=run.wish.kind.value, asked_by="schedule")
+        _ask(runs, RunWish(RunKind.LEARN))
+
+
+def train_if_due(settings: Settings, database: Database, runs: Runs) -> None:
+    """Ask for a run that trains an SLM, where the settings let things happen by themselves and a task is worth it.
+
+    Raises:
+        DatabaseDown
+    """
+    # With several SLM servers, which one it is for is somebody's decision.
+    if settings.autopilot is not Autopilot.ON or len(settings.slm_url) != 1 or not settings.upstream_allows_training:
+        return
+    tried = {run.wish.cluster for run in runs.list_runs(limit=_REMEMBERED_RUNS) if run.wish.kind is RunKind.TRAIN}
+    with database.read() as session:
+        sizes = cluster_sizes(session)
+        served = {row.cluster_id for row in current_promotions(session)}
+        served |= {row.cluster_id for row in newest_certificates(session)}
+        tasks = [
+            Trainable(
+                cluster_id,
+                sizes[cluster_id],
+                money.calls_per_month,
+                has_slm=cluster_id in served,
+                was_tried=cluster_id in tried,
+                pays=money.pays,
+            )
+            for cluster_id, money in economics_of(session, settings).items()
+            if cluster_id in sizes
+        ]
+    task = task_to_train(tasks)
+    if task is not None:
+        _ask(runs, RunWish(RunKind.TRAIN, task.cluster_id))
+
+
+def _ask(runs: Runs, wish: RunWish) -> None:
+    run, is_new = runs.enqueue(wish, "schedule")
+    if is_new:
+        log.info("run.asked", run=run.id, kind=wish.kind.value, cluster=wish.cluster, asked_by="schedule")
 
 
 def _learnable(database: Database) -> Learnable:
@@ -391,10 +434,8 @@ class LostRuns:
 
 def _watch(settings: Settings, database: Database, cipher: Cipher) -> Any:
     """What looks after promotions."""
-    if find_spec("proxy.watch") is None:
-        return None
     from proxy.metrics import Metrics
-    from proxy.watch import Watch  # type: ignore[import-not-found]
+    from proxy.watch import Watch
 
     return Watch(settings, database, cipher, Metrics())
 

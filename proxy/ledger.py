@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import bpe_openai
 import orjson
 import structlog
 
 from proxy.metrics import Metrics
 from proxy.pricing import LlmPrices, SlmPrices
+from proxy.savings import Parts
+from proxy.tokenisation import UNKNOWN, Tokenisation
+from proxy.tokens import TokenCounter, first
 from proxy.wire.answer import read_answer
 from proxy.wire.endpoint import Endpoint
 from proxy.wire.usage import Usage, read_usage
-from router.features import FeaturesUnreadable, read_chat, read_responses
 from storage.ids import format_call_id
-from storage.records import Attempt, CallFacts, CallRecord
+from storage.records import Attempt, CallFacts, CallRecord, CopyFacts, CopyRecord
+from storage.repositories.copies import ANSWERED, SHADOW
 
 log = structlog.get_logger()
 
-MESSAGE_OVERHEAD_TOKENS = 4  # OpenAI's count of what a message costs beside its text
-MAX_COUNTED_CHARS = 400_000
+_COUNTED = frozenset({Endpoint.CHAT.value, Endpoint.RESPONSES.value})
 _PRICED = frozenset(
     {Endpoint.CHAT.value, Endpoint.RESPONSES.value, Endpoint.COMPLETIONS.value, Endpoint.EMBEDDINGS.value}
 )
@@ -31,10 +32,21 @@ _PRICED = frozenset(
 class Ledger:
     """Reads records, at the prices of its upstreams."""
 
-    def __init__(self, llm: LlmPrices, slm: SlmPrices) -> None:
+    def __init__(
+        self,
+        llm: LlmPrices,
+        slm: SlmPrices,
+        counter: TokenCounter | None = None,
+        tokenisation: Callable[[str | None], Tokenisation] = lambda cluster_id: UNKNOWN,
+    ) -> None:
+        """
+        Args:
+            tokenisation: how the LLM counts the tokens of a cluster's calls.
+        """
         self._llm = llm
         self._slm = slm
-        self._encoding = bpe_openai.get_encoding("o200k_base")
+        self._counter = counter or TokenCounter()
+        self._tokenisation = tokenisation
 
     def read_facts(self, record: CallRecord) -> CallFacts:
         """Read a record's bodies. Never raises: a call that can't be read is shipped without facts."""
@@ -49,21 +61,24 @@ class Ledger:
         answer = self._answer(record)
         usage = read_usage(answer)
         estimated = False
-        if usage is None and record.status == 200 and record.endpoint in (Endpoint.CHAT, Endpoint.RESPONSES):
-            usage, estimated = self._counted(record.endpoint, request, answer), True
+        counted = None
+        if record.status == 200 and record.endpoint in _COUNTED and (usage is None or record.served_by == "slm"):
+            counted = self._counter.count(record.endpoint, request, answer)
+        if usage is None and counted is not None:
+            usage, estimated = counted, True
         requested = _text(request.get("model"))
         reported = _text(answer.get("model"))
         at = datetime.fromtimestamp(record.arrived_at_ns / 1e9, UTC)
         cost = counterfactual = None
-        if usage is not None:
-            llm_cost = self._llm.price(requested, usage, at)
-            if record.served_by == "slm":
-                cost, counterfactual = self._slm.price(usage), llm_cost
-            else:
-                cost = self._llm.price(reported, usage, at) if reported else llm_cost
-                cost = llm_cost if cost is None else cost
+        if record.served_by == "slm":
+            cost = None if usage is None else self._slm.price(usage)
+            if counted is not None:
+                corrected = self._tokenisation(record.cluster_id).correct(counted)
+                counterfactual = self._llm.price(requested, corrected, at)
+        elif usage is not None:
+            cost = self._llm_cost(requested, reported, usage, at)
         wasted = sum(self._slm.price(usage) for attempt in record.attempts if (usage := _wasted(attempt)) is not None)
-        choice = _first(answer.get("choices"))
+        choice = first(answer.get("choices"))
         error = answer.get("error")
         return CallFacts(
             model_requested=requested,
@@ -82,6 +97,35 @@ class Ledger:
             wasted_usd=wasted,
         )
 
+    def read_copy(self, record: CopyRecord) -> CopyFacts:
+        """Read a copy's answer."""
+        answer = read_answer(record.endpoint, record.answer, record.content_type, record.content_encoding)
+        if answer is None or "error" in answer:
+            return CopyFacts()
+        usage = read_usage(answer)
+        if record.kind == SHADOW:
+            cost = None if usage is None else self._slm.price(usage)
+        else:
+            request = _object(record.request_body)
+            if usage is None and record.outcome == ANSWERED:
+                usage = self._counter.count(record.endpoint, request, answer)
+            at = datetime.fromtimestamp(record.at_ns / 1e9, UTC)
+            models = _text(request.get("model")), _text(answer.get("model"))
+            cost = None if usage is None else self._llm_cost(*models, usage, at)
+        for choice in answer.get("choices") or ():
+            choice.pop("logprobs", None)  # ten times as long as the answer, and summed up in the copy's confidence
+        return CopyFacts(
+            answer=orjson.dumps(answer),
+            input_tokens=usage.input_tokens if usage else None,
+            output_tokens=usage.output_tokens if usage else None,
+            cost_usd=cost,
+        )
+
+    def _llm_cost(self, requested: str | None, reported: str | None, usage: Usage, at: datetime) -> float | None:
+        """By the name that the LLM gave itself, where that has a price."""
+        cost = self._llm.price(reported, usage, at) if reported else None
+        return self._llm.price(requested, usage, at) if cost is None else cost
+
     def _answer(self, record: CallRecord) -> dict[str, Any]:
         if record.endpoint not in _PRICED and record.status < 400:
             return {}
@@ -90,33 +134,14 @@ class Ledger:
         )
         return answer or {}
 
-    def _counted(self, endpoint: str, request: dict[str, Any], answer: dict[str, Any]) -> Usage | None:
-        """Count with OpenAI's tokeniser what the upstream did not: streams without `include_usage`, cut answers."""
-        try:
-            features = read_chat(request) if endpoint == Endpoint.CHAT else read_responses(request)
-        except FeaturesUnreadable:
-            return None
-        sent = sum(self._count(message.text) + MESSAGE_OVERHEAD_TOKENS for message in features.messages)
-        message = _first(answer.get("choices")).get("message") or {"output": answer.get("output")}
-        return Usage(
-            input_tokens=sent + self._count(_dumped(request.get("tools"))),
-            cached_input_tokens=None,
-            cache_write_tokens=None,
-            output_tokens=self._count(_spoken(message)),
-            reasoning_tokens=None,
-        )
 
-    def _count(self, text: str) -> int:
-        return len(self._encoding.encode_ordinary(text[:MAX_COUNTED_CHARS])) if text else 0
-
-
-def add_up(metrics: Metrics, calls: Sequence[tuple[CallRecord, CallFacts]]) -> float:
+def add_up(metrics: Metrics, calls: Sequence[tuple[CallRecord, CallFacts]]) -> Parts:
     """Bring calls that are now in the database into the counters; imported ones are history, not traffic.
 
     Returns:
-        US dollars by which they change the net savings.
+        What they add to the savings, part by part.
     """
-    saved = 0.0
+    parts = Parts()
     for record, facts in calls:
         if record.source is not None:
             continue
@@ -131,14 +156,29 @@ def add_up(metrics: Metrics, calls: Sequence[tuple[CallRecord, CallFacts]]) -> f
             metrics.add_cost(record.served_by, facts.cost_usd)
         if facts.wasted_usd:
             metrics.add_cost("slm", facts.wasted_usd)
-            saved -= facts.wasted_usd
+            parts += Parts(wasted_usd=facts.wasted_usd)
         if record.served_by == "slm":
             if facts.counterfactual_usd is not None:
                 metrics.add_counterfactual(facts.counterfactual_usd)
-            saved += (facts.counterfactual_usd or 0.0) - (facts.cost_usd or 0.0)
+            parts += Parts(counterfactual_usd=facts.counterfactual_usd or 0.0, slm_usd=facts.cost_usd or 0.0)
         if _is_unpriced(record, facts):
             metrics.count_unpriced_call()
-    return saved
+    return parts
+
+
+def add_up_copies(metrics: Metrics, copies: Sequence[tuple[CopyRecord, CopyFacts]]) -> Parts:
+    """Bring copies that are now in the database into the cost, as served by their kind: no client's call costs that.
+
+    Returns:
+        What they add to the savings' costs.
+    """
+    parts = Parts()
+    for record, facts in copies:
+        if facts.cost_usd is None:
+            continue
+        metrics.add_cost(record.kind, facts.cost_usd)
+        parts += Parts(shadow_usd=facts.cost_usd) if record.kind == SHADOW else Parts(audit_usd=facts.cost_usd)
+    return parts
 
 
 def _is_unpriced(record: CallRecord, facts: CallFacts) -> bool:
@@ -160,26 +200,8 @@ def _object(body: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _first(values: object) -> dict[str, Any]:
-    first = values[0] if isinstance(values, list) and values else None
-    return first if isinstance(first, dict) else {}
-
-
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
-
-
-def _dumped(value: object) -> str:
-    return orjson.dumps(value).decode() if value else ""
-
-
-def _spoken(message: Any) -> str:
-    """What the model wrote: texts and tool calls."""
-    if not isinstance(message, dict):
-        return ""
-    text = message.get("content")
-    rest = message.get("tool_calls") or message.get("function_call") or message.get("output")
-    return (text if isinstance(text, str) else "") + _dumped(rest)
 
 
 def _tool_calls(message: object, output: object) -> tuple[str, ...]:

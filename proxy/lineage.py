@@ -1,7 +1,7 @@
-"""What became of the tasks when the log was learned again: splits, mergers, ends; in words, and with their price.
+"""What became of the tasks when the log was learned again: splits, mergers, ends, in words.
 
-A task that was split or merged keeps its id where most of its calls went, but it is another task now: what was proved
-of an SLM on the old one says nothing of this one, whatever else (skeleton, contract) stayed the same.
+A task that was split or merged keeps its id where most of its calls went, but it is another task now. `watch.py` sees
+to it that nothing counts any more that was proved of the old one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from proxy.promotions import void_certificates
 from router.snapshot import Lineage
 from storage.database import WriteSession
 from storage.repositories.registry import audit
@@ -31,11 +30,6 @@ class Change:
     before: tuple[str, ...]
     clusters: tuple[str, ...]
     in_words: str
-
-    @property
-    def changed(self) -> tuple[str, ...]:
-        """Tasks that live on under their id as another task."""
-        return tuple(each for each in self.clusters if each in self.before)
 
 
 def changes_of(lineage: Sequence[Lineage]) -> tuple[Change, ...]:
@@ -63,14 +57,11 @@ def changes_of(lineage: Sequence[Lineage]) -> tuple[Change, ...]:
 
 
 def put_on_record(session: WriteSession, changes: Sequence[Change], actor: str) -> None:
-    """Write the changes into the audit trail, and take back what was proved of tasks that are others now."""
+    """Write the changes into the audit trail."""
     for change in changes:
-        lost = [
-            model for cluster in change.changed for model in void_certificates(session, cluster, actor, change.in_words)
-        ]
         audit(
             session, actor, change.action, ", ".join(change.before),
-            clusters=list(change.clusters), in_words=change.in_words, certificates_lost=lost,
+            clusters=list(change.clusters), in_words=change.in_words,
         )  # fmt: skip
 
 

@@ -11,7 +11,9 @@ Labels come from enums, from the configuration, or from the active snapshot: nev
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields
 from math import nan
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.core import GaugeMetricFamily
@@ -23,7 +25,11 @@ from proxy.wire.endpoint import Endpoint
 from router.decision import Reason
 from router.promotion import Promotion, Stage
 
+if TYPE_CHECKING:
+    from proxy.savings import Parts
+
 SERVERS = ("llm", "slm")
+COPY_KINDS = ("shadow", "audit")
 OTHER_CLUSTER = "other"
 
 # Why an attempt at an SLM ends with the LLM. The router gives the last two as well, before any attempt.
@@ -103,7 +109,12 @@ class Metrics:
             ["served_by", "direction"],
             registry=registry,
         )
-        self._cost = Counter("understudy_cost_usd_total", "What the calls cost.", ["served_by"], registry=registry)
+        self._cost = Counter(
+            "understudy_cost_usd_total",
+            "What calls cost by who answered, and copies by their kind.",
+            ["served_by"],
+            registry=registry,
+        )
         self._counterfactual = Counter(
             "understudy_counterfactual_cost_usd_total",
             "What the LLM would have cost for the calls that an SLM served.",
@@ -112,6 +123,13 @@ class Metrics:
         self._savings = Gauge(
             "understudy_savings_usd",
             "Counterfactual cost minus SLM, shadow, audit, wasted and training cost; may be negative.",
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
+        self._savings_part = Gauge(
+            "understudy_savings_part_usd",
+            "What the savings consist of: the counterfactual cost, and each cost that is subtracted from it.",
+            ["part"],
             registry=registry,
             multiprocess_mode="livemostrecent",
         )
@@ -197,6 +215,9 @@ class Metrics:
         self._cluster_calls_of: dict[tuple[str, str], Counter] = {}
         self._promoted: set[str] = set()
         self._compared: set[str] = set()
+        for kind in COPY_KINDS:
+            self._copies.labels(kind, "answered")
+            self._cost.labels(kind)
         for server in SERVERS:
             self._cost.labels(server)
             for direction in ("input", "cached_input", "output"):
@@ -319,9 +340,11 @@ class Metrics:
         """Add what the LLM would have cost for a call that an SLM served."""
         self._counterfactual.inc(usd)
 
-    def show_savings(self, usd: float) -> None:
-        """Show the net savings over the whole log; below zero where the SLMs cost more than they saved."""
-        self._savings.set(usd)
+    def show_savings(self, parts: Parts) -> None:
+        """Show the net savings over the whole log, and what they consist of; below zero where SLMs cost more."""
+        self._savings.set(parts.net_usd)
+        for each in fields(parts):
+            self._savings_part.labels(each.name.removesuffix("_usd")).set(getattr(parts, each.name))
 
     def count_unpriced_call(self) -> None:
         """A call's model has no known price."""

@@ -16,7 +16,6 @@ from storage.database import Database, ReadSession, WriteSession
 from storage.errors import NotFound
 from storage.models import PromotionRow, StageMoveRow
 from storage.repositories import promotions as rows
-from storage.repositories.certificates import list_certificates
 from storage.repositories.clusters import check_cluster
 from storage.repositories.moves import add_move, last_move
 from storage.repositories.registry import audit, get_model
@@ -210,53 +209,20 @@ def return_to_shadow(
         current = _current(session, cluster_id, version)
         if current is None:
             raise NoSuchThing(f"cluster {cluster_id} has no current promotion")
-        return _to_shadow(session, current, actor, cause, reason, figures)
-
-
-def void_certificates(session: WriteSession, cluster_id: str, actor: str, reason: str) -> list[str]:
-    """Let nothing count that was proved of any SLM on a cluster: it is another task now, under the same id.
-
-    One that serves on such a proof returns to the shadow. One that was forced goes without proof and loses none.
-
-    Args:
-        reason: what became of the task, in words.
-
-    Returns:
-        Names of the SLMs that have to be proved again.
-    """
-    current = rows.current_promotion(session, cluster_id)
-    proved = sorted({certificate.model for certificate in list_certificates(session, cluster_id)})
-    for model in proved:
-        if current is not None and current.model == model:
-            if current.certificate_id is not None and needs_certificate(Stage(current.stage)):
-                _to_shadow(session, current, actor, Cause.TASK_CHANGED, reason, {})
-            else:
-                _Step(session, cluster_id, model, actor).to(Stage(current.stage), Cause.TASK_CHANGED, reason)
-        else:
-            step = _Step(session, cluster_id, model, actor)
-            wanted = Stage.CANDIDATE if step.stage is Stage.RETIRED else Stage.RETIRED
-            step.to(wanted, Cause.TASK_CHANGED, reason)
-    return proved
-
-
-def _to_shadow(
-    session: WriteSession, current: PromotionRow, actor: str, cause: Cause, reason: str, figures: dict[str, Any]
-) -> Promotion:
-    _Step(session, current.cluster_id, current.model, actor).to(Stage.SHADOW, cause, reason, figures)
-    kept = ("cluster_id", "model", "slm", "adapter", "max_context_tokens", "forced")
-    shadow = PromotionRow(
-        **{name: getattr(current, name) for name in kept},
-        stage=Stage.SHADOW.value,
-        share=0.0,
-        reason=reason,
-        actor=actor,
-        created_at=datetime.now(UTC),
-    )
-    audit(
-        session, actor, "promotion.returned_to_shadow", current.cluster_id,
-        model=current.model, cause=cause.value, reason=reason,
-    )  # fmt: skip
-    return promotion_of(rows.promote(session, shadow))
+        _Step(session, cluster_id, current.model, actor).to(Stage.SHADOW, cause, reason, figures)
+        kept = {name: getattr(current, name) for name in ("model", "slm", "adapter", "max_context_tokens", "forced")}
+        shadow = PromotionRow(
+            cluster_id=cluster_id,
+            stage=Stage.SHADOW.value,
+            share=0.0,
+            reason=reason,
+            actor=actor,
+            created_at=datetime.now(UTC),
+            **kept,
+        )
+        audit(session, actor, "promotion.returned_to_shadow", cluster_id, model=current.model, cause=cause.value,
+              reason=reason)  # fmt: skip
+        return promotion_of(rows.promote(session, shadow))
 
 
 def void_proof(

@@ -20,6 +20,7 @@ from storage.records import Attempt, CallRecord
 from storage.spool import Spool
 
 if TYPE_CHECKING:
+    from proxy.keys import Key
     from router.decision import Decision
 
 log = structlog.get_logger()
@@ -55,6 +56,8 @@ class CallLog:
     Attributes:
         target: path and query as they came.
         fields: the request's headers by name, for looking up; `headers` has them in order, with repetitions.
+        key: of the proxy's own, that the call carries.
+        credential: what its origin is a hash of, where that is not the `Authorization` that it came with.
         has_begun: the client has got the head of an answer.
         ended, log: as in its record; empty until it is recorded, or where it isn't.
     """
@@ -68,6 +71,8 @@ class CallLog:
     began: float = field(default_factory=time.perf_counter)
     call_id: bytes = field(default_factory=new_call_id)
     request_body: bytes = b""
+    key: Key | None = None
+    credential: bytes | None = None
     decision: Decision | None = None
     reason: str = ""
     status: int = 0
@@ -138,6 +143,8 @@ class Recorder:
             fell_back=bool(call.attempts) and call.served_by == "llm",
         )
         level = self._level
+        if call.key is not None:
+            level = min(level, call.key.max_log, key=_LEVELS.index)
         if b"x-understudy-log" in call.fields:
             level = lower_level(level, call.headers)
         if level == "off":
@@ -175,13 +182,14 @@ class Recorder:
             model_resolved=call.model_resolved,
             cluster_id=call.cluster_id,
             snapshot_id=call.decision.snapshot_id if call.decision else None,
-            origin=self._origin(fields.get(b"authorization", b"")),
+            origin=self._origin(call.credential or fields.get(b"authorization", b"")),
             agent=_tag(fields, b"x-understudy-agent"),
             session=_tag(fields, b"x-understudy-session"),
             call_site=_tag(fields, b"x-understudy-call-site"),
             upstream_request_id=call.upstream_request_id,
             attempts=tuple(call.attempts),
             log=level,
+            traceparent=_tag(fields, b"traceparent"),
         )
 
     def _append(self, record: CallRecord) -> None:

@@ -17,8 +17,16 @@ import structlog
 from proxy.attempts import Declined, Served
 from proxy.auth import bearer_token
 from proxy.disconnects import ClientWatch, Receive
-from proxy.errors import BodyTooLarge, Forbidden, ShuttingDown, UnderstudyError, UpstreamCut, UpstreamError
-from proxy.headers import Headers, find, for_client, for_upstream
+from proxy.errors import (
+    BodyTooLarge,
+    Forbidden,
+    ShuttingDown,
+    Unauthorized,
+    UnderstudyError,
+    UpstreamCut,
+    UpstreamError,
+)
+from proxy.headers import KEY_PREFIX, Headers, find, for_client, for_upstream
 from proxy.logs import OncePerMinute
 from proxy.reading import read_request
 from proxy.recorder import CallLog
@@ -111,6 +119,8 @@ class Relay:
     async def _serve(self, call: CallLog, send: Send, deadline: float) -> None:
         """Decide, try the SLM if there is one, else and otherwise the LLM."""
         try:
+            if b"x-understudy-key" in call.fields or KEY_PREFIX in call.fields.get(b"authorization", b""):
+                self._know(call)
             if call.endpoint in _DIVERTIBLE and await self._divert(call, send, deadline):
                 return
             await self._ask_llm(call, send, deadline)
@@ -130,11 +140,12 @@ class Relay:
     async def _divert(self, call: CallLog, send: Send, deadline: float) -> bool:
         """Decide, and let an SLM answer if it may and can. False: it is the LLM's turn."""
         route = _route(call)
-        if route == b"slm" and not self._is_admin(call):
-            raise Forbidden("x-understudy-route: slm needs the admin token")
+        if route == b"slm" and not (call.key.may_force if call.key else self._is_admin(call)):
+            raise Forbidden("x-understudy-route: slm needs the admin token, or a key that allows it")
+        held = _held(call, route)
         router = self._state.serving.router
         if router.snapshot is None:
-            call.reason = Reason.HEADER_OVERRIDE if route == b"llm" else Reason.NO_SNAPSHOT
+            call.reason = held or Reason.NO_SNAPSHOT
             return False
         body, features = await read_request(call.endpoint, call.request_body)
         if features is None:
@@ -142,7 +153,7 @@ class Relay:
             return False
         decision = router.decide(
             features,
-            held=Reason.HEADER_OVERRIDE if route == b"llm" else None,
+            held=held,
             force=route == b"slm",
             session=call.fields.get(b"x-understudy-session", b"").decode("latin-1") or None,
         )
@@ -163,6 +174,26 @@ class Relay:
         call.served_by, call.upstream, call.model_resolved = "slm", outcome.upstream, outcome.model
         await self._relay_served(call, outcome, send)
         return True
+
+    def _know(self, call: CallLog) -> None:
+        """Find the proxy's own key that a call carries.
+
+        Raises:
+            Unauthorized: it is not in force, or came where the LLM's own should be.
+            ServiceUnavailable: which keys are in force was never known here.
+        """
+        bearer = bearer_token(call.fields.get(b"authorization", b"").decode("latin-1"))
+        in_authorization = bearer is not None and bearer.startswith(KEY_PREFIX.decode())
+        if in_authorization and self._state.llm_authorization is None:
+            raise Unauthorized(
+                "this key is the proxy's own, and the proxy has none for the LLM: send the LLM's as Authorization and "
+                "this one as x-understudy-key, or set UNDERSTUDY_UPSTREAM_API_KEY"
+            )
+        named = call.fields.get(b"x-understudy-key", b"").decode("latin-1").strip()
+        token = named or (bearer if in_authorization else None)
+        if token:
+            call.key = self._state.serving.key(token)
+            call.credential = f"Bearer {token}".encode("latin-1")
 
     def _is_admin(self, call: CallLog) -> bool:
         return self._state.gate.is_admin(bearer_token(call.fields.get(b"authorization", b"").decode("latin-1")))
@@ -364,6 +395,13 @@ class _LastBytes:
     def held(self) -> bytes:
         """See `_End`."""
         return b""
+
+
+def _held(call: CallLog, route: bytes) -> Reason | None:
+    """Why a call stays with the LLM whatever its task; None when nobody said so."""
+    if route == b"llm":
+        return Reason.HEADER_OVERRIDE
+    return Reason.KEY_POLICY if call.key is not None and not call.key.may_divert else None
 
 
 def _route(call: CallLog) -> bytes:

@@ -1,4 +1,4 @@
-"""Which snapshot and which promotions are in force, kept fresh in every worker.
+"""Which snapshot, which promotions and which keys are in force, kept fresh in every worker.
 
 The database says so; each worker asks it once a second, in a thread of its own, and swaps its immutable `Router` whole.
 What was in force last is kept in the data directory (`serving.json`), so that a worker starts, and serves tasks from
@@ -16,6 +16,8 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from proxy.errors import ServiceUnavailable, Unauthorized
+from proxy.keys import Key, Keys, key_hash, keys_of
 from proxy.logs import OncePerMinute
 from proxy.metrics import Metrics
 from proxy.promotions import in_force
@@ -28,6 +30,7 @@ from storage.database import Database
 from storage.errors import ArtifactCorrupt, ArtifactMissing, DatabaseDown, StorageError
 from storage.privacy import FILE_MODE
 from storage.repositories.clusters import earlier_snapshots
+from storage.repositories.keys import keys_in_force
 from storage.repositories.state import active_snapshot_id, serving_version
 
 POLL_SECONDS = 1.0
@@ -45,12 +48,14 @@ class InForce(msgspec.Struct, frozen=True):
         snapshot_id: None before anything was learned.
         promotions: by cluster id.
         earlier: ids of the snapshots that were in force before, the last of them first.
+        keys: by their hash, hexadecimal.
     """
 
     version: int = -1
     snapshot_id: str | None = None
     promotions: dict[str, Promotion] = msgspec.field(default_factory=dict)
     earlier: list[str] = msgspec.field(default_factory=list)
+    keys: dict[str, Key] = msgspec.field(default_factory=dict)
 
 
 class Serving:
@@ -95,6 +100,25 @@ class Serving:
         """What is promoted, by cluster id."""
         return self._in_force.promotions
 
+    @property
+    def keys(self) -> Keys:
+        """The proxy's own keys in force, by their hash."""
+        return self._in_force.keys
+
+    def key(self, token: str) -> Key:
+        """The key in force that a token is.
+
+        Raises:
+            Unauthorized: it is none.
+            ServiceUnavailable: nobody knows yet: the database was dead since the first start.
+        """
+        found = self._in_force.keys.get(key_hash(token))
+        if found is not None:
+            return found
+        if self._in_force.version < 0:
+            raise ServiceUnavailable("keys can't be checked before the database has answered for the first time")
+        raise Unauthorized("this key of the proxy's own is not in force: it was revoked, or never made")
+
     def start(self) -> None:
         """Keep fresh until `stop`, in a thread of its own."""
         threading.Thread(target=self._poll, name="serving-poll", daemon=True).start()
@@ -116,7 +140,8 @@ class Serving:
                     return
                 active = active_snapshot_id(session)
                 earlier = earlier_snapshots(session, active) if active else []
-                newest = InForce(version, active, in_force(session), earlier)
+                known = keys_of(keys_in_force(session))
+                newest = InForce(version, active, in_force(session), earlier, known)
             self._warn_of_loss(newest)
             self._apply(newest)
             self._write_cache(newest)

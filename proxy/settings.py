@@ -123,6 +123,9 @@ class Settings(BaseModel):
     learn_every_hours: float = Field(
         24.0, ge=0, le=_CENTURY_DAYS, description="hours between two looks for new tasks, if the log grew; 0: never"
     )
+    otel_endpoint: str | None = Field(
+        None, description="OpenTelemetry collector (OTLP/HTTP, `http://host:4318`) that gets a span of each call"
+    )
     drain_seconds: float = Field(30.0, ge=0, le=_DAY_SECONDS, description="time that running calls get at shutdown")
 
     @field_validator("slm_url", mode="before")
@@ -148,6 +151,11 @@ class Settings(BaseModel):
         if "@" in url:
             raise ValueError("must hold no credentials; the key goes into UNDERSTUDY_UPSTREAM_API_KEY")
         return url
+
+    @field_validator("otel_endpoint")
+    @classmethod
+    def _check_otel_endpoint(cls, value: str | None) -> str | None:
+        return checked_base_url(value.strip()) if value and value.strip() else None
 
     @field_validator("slm_url")
     @classmethod

@@ -5,22 +5,28 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import structlog
 
 from proxy import savings
-from proxy.ledger import Ledger, add_up
+from proxy.ledger import Ledger, add_up, add_up_copies
 from proxy.metrics import Metrics
 from proxy.pricing import LlmPrices, SlmPrices
+from proxy.savings import Parts
 from proxy.settings import Settings
+from proxy.tokenisation import LoggedTokenisation
+from proxy.tokens import TokenCounter
 from storage.cipher import Cipher
 from storage.database import Database
 from storage.errors import DatabaseDown
-from storage.records import CallFacts, CallRecord
 from storage.repositories import retention
 from storage.repositories.promotions import first_promoted_at
-from storage.shipper import Shipper
+from storage.shipper import Shipped, ShippedCopies, Shipper
+
+if TYPE_CHECKING:
+    from proxy.traces import CallTraces
 
 log = structlog.get_logger()
 
@@ -28,50 +34,69 @@ PURGE_EVERY_SECONDS = 3600.0
 GPU_EVERY_SECONDS = 10.0
 
 
-def ledger_for(settings: Settings) -> Ledger:
-    """The ledger with the prices that the settings know."""
+def ledger_for(settings: Settings, database: Database, cipher: Cipher) -> Ledger:
+    """The ledger with the prices that the settings know, and the tokenisations that the log shows."""
+    counter = TokenCounter()
     return Ledger(
         LlmPrices(settings.upstream_url),
         SlmPrices(settings.slm_input_usd_per_million_tokens / 1e6, settings.slm_output_usd_per_million_tokens / 1e6),
+        counter,
+        LoggedTokenisation(database, cipher, counter),
     )
 
 
 class Account:
-    """Keeps the money metrics: counters since the start, and the net savings over the whole log."""
+    """Keeps the money metrics: counters since the start, and the net savings over the whole log, part by part."""
 
     def __init__(self, metrics: Metrics, database: Database, settings: Settings) -> None:
         self._metrics = metrics
         self._database = database
         self._settings = settings
         self._lock = threading.Lock()
-        self._net_usd: float | None = None  # unknown until the database has answered
-        self._settle(0.0)
+        self._parts: Parts | None = None  # unknown until the database has answered
+        self._settle(Parts())
 
-    def add(self, calls: Sequence[tuple[CallRecord, CallFacts]]) -> None:
+    def add(self, calls: Shipped) -> None:
         """Take in calls that the database has just taken."""
         with self._lock:
-            saved = add_up(self._metrics, calls)
-            self._settle(saved)
+            self._settle(add_up(self._metrics, calls))
+
+    def add_copies(self, copies: ShippedCopies) -> None:
+        """Take in copies that the database has just taken."""
+        with self._lock:
+            self._settle(add_up_copies(self._metrics, copies))
 
     def pass_time(self, seconds: float) -> None:
-        """Charge for the SLM servers' GPUs, busy or idle, from the first promotion on."""
+        """Charge for the SLM servers' GPUs, busy or idle, from the first promotion on; see what training cost."""
         with self._lock:
             usd = savings.gpu_usd_per_second(self._settings) * seconds if self._has_begun() else 0.0
             if usd:
                 self._metrics.add_cost("slm", usd)
-            self._settle(-usd)
+            self._settle(Parts(gpu_usd=usd))
+            self._look_up_training()
 
-    def _settle(self, change_usd: float) -> None:
+    def _look_up_training(self) -> None:
+        if self._parts is None:
+            return
+        try:
+            with self._database.read() as session:
+                spent_usd = savings.training_usd(session, self._settings)
+        except DatabaseDown:
+            return
+        self._parts = replace(self._parts, training_usd=spent_usd)
+        self._metrics.show_savings(self._parts)
+
+    def _settle(self, change: Parts) -> None:
         """Show the new net savings. The first time the database tells them, the change included."""
-        if self._net_usd is not None:
-            self._net_usd += change_usd
+        if self._parts is not None:
+            self._parts += change
         else:
             try:
                 with self._database.read() as session:
-                    self._net_usd = savings.net(session, self._settings)
+                    self._parts = savings.statement(session, self._settings).whole
             except DatabaseDown:
                 return  # asked again with the next change
-        self._metrics.show_savings(self._net_usd)
+        self._metrics.show_savings(self._parts)
 
     def _has_begun(self) -> bool:
         if not self._settings.slm_gpu_usd_per_hour:
@@ -89,17 +114,42 @@ def run_shipper(settings: Settings) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     database = Database(settings.database)
     metrics = Metrics()
+    cipher = Cipher.open(settings.data_dir)
     account = Account(metrics, database, settings)
+    ledger = ledger_for(settings, database, cipher)
+    traces = _traces(settings.otel_endpoint)
     shipper = Shipper(
         settings.spool_dir,
         database,
-        Cipher.open(settings.data_dir),
-        read_facts=ledger_for(settings).read_facts,
-        on_shipped=account.add,
+        cipher,
+        read_facts=ledger.read_facts,
+        on_shipped=lambda calls: _tell(calls, account, traces),
+        read_copy=ledger.read_copy,
+        on_copies_shipped=account.add_copies,
         on_set_aside=metrics.count_quarantined_calls,
     )
     threading.Thread(target=_keep_house, args=(settings, database, account, stop), name="house", daemon=True).start()
     shipper.run(stop)
+    if traces is not None:
+        traces.close()
+
+
+def _tell(calls: Shipped, account: Account, traces: CallTraces | None) -> None:
+    account.add(calls)
+    if traces is not None:
+        traces.show(calls)
+
+
+def _traces(endpoint: str | None) -> CallTraces | None:
+    """Where spans go; None where nobody wants them, or nothing is there to make them."""
+    if endpoint is None:
+        return None
+    try:
+        from proxy.traces import OtlpTraces
+    except ImportError as error:
+        log.error("traces.not_exported", missing=error.name, what_to_do="pip install 'understudy[otel]'")
+        return None
+    return OtlpTraces(endpoint)
 
 
 def _keep_house(settings: Settings, database: Database, account: Account, stop: threading.Event) -> None:

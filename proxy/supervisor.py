@@ -356,24 +356,24 @@ def _forget_gauges(pid: int | None) -> None:
 
 def ship(settings: Settings) -> None:
     """The shipper process, from its first line to its last."""
+    os.nice(19)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the whole group; the supervisor decides the order
     from proxy.shipping import run_shipper
 
     configure_logs()
     logging.getLogger().setLevel(logging.WARNING)
     end_with_parent()
-    os.nice(19)
     run_shipper(settings)
 
 
 def learn(settings: Settings) -> None:
     """The learner process, from its first line to its last."""
+    os.nice(10)  # what it looks after is served from; its stages, which compute for hours, stand behind it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from proxy.learner import run_learner
 
     configure_logs()
     end_with_parent()
-    os.nice(10)  # what it looks after is served from; its stages, which compute for hours, stand behind it
     try:
         run_learner(settings)
     except (UnderstudyError, StorageError) as error:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from proxy.curation import curate_cluster
 from proxy.errors import BadRequest, Conflict, NoSuchThing, Unprocessable
@@ -22,14 +22,14 @@ from proxy.vllm import VllmServer
 from proxy.workshop import Workshop
 from router.contract import OutputContract
 from router.learning.training import recipe as recipes
+from router.learning.training.dataset import Dataset, DatasetInvalid
+from router.learning.training.errors import TrainingFailed
+from router.learning.training.model_card import ModelCard
+from storage.errors import ArtifactMissing
 from storage.models import ModelRow
 from storage.repositories.clusters import get_cluster
 from storage.repositories.costs import add_cost
 from storage.repositories.registry import audit, get_model, register_model
-
-if TYPE_CHECKING:
-    from router.learning.training.dataset import Dataset
-    from router.learning.training.model_card import ModelCard
 
 Method = Literal["lora", "qlora", "full"]
 
@@ -50,8 +50,6 @@ def make_dataset(workshop: Workshop, cluster_id: str) -> str:
         DatabaseDown: nothing is lost.
     """
     curated = curate_cluster(workshop.database, workshop.cipher, workshop.settings, cluster_id, workshop.progress)
-    from router.learning.training.dataset import Dataset
-
     with workshop.database.read() as session:
         contract = OutputContract.from_json(get_cluster(session, workshop.cipher, cluster_id).contract)
     dataset = Dataset(cluster_id, contract, curated)
@@ -72,8 +70,6 @@ def open_dataset(workshop: Workshop, dataset_id: str) -> Dataset:
         ArtifactMissing, ArtifactCorrupt: there is none, or it can't be read.
         Unprocessable: the artifact is something else.
     """
-    from router.learning.training.dataset import Dataset, DatasetInvalid
-
     artifact = workshop.artifacts.open(dataset_id)
     try:
         return Dataset.load(artifact.files)
@@ -126,10 +122,32 @@ def fine_tune(
             method=recipes.Method(method),
             recipe=recipe,
             task=dataset.cluster_id,
+            origin=dataset_id,
             progress=workshop.progress,
         )
     _register(workshop, dataset, dataset_id, server, place, card)
     return place.name
+
+
+def trained_on(workshop: Workshop, model: str) -> Dataset | None:
+    """The dataset that a model was fine-tuned on, whose held-out calls it has never seen.
+
+    Returns:
+        None where it was trained elsewhere, or its dataset is gone.
+
+    Raises:
+        ArtifactCorrupt: its dataset can't be read.
+    """
+    with workshop.database.read() as session:
+        row = get_model(session, model)
+    place = (row.adapter or row.base) if row else None
+    card = ModelCard.read(Path(place)) if place else None
+    if row is None or card is None or card.origin is None or card.weights != row.weights:
+        return None
+    try:
+        return open_dataset(workshop, card.origin)
+    except ArtifactMissing:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +207,7 @@ def _place(workshop: Workshop, dataset: Dataset, base: str, method: Method, name
     with workshop.database.read() as session:
         known = get_model(session, name)
     if known is not None and known.adapter != place.adapter:
-        raise Conflict(
-            f"there is another model {name!r}, registered as {known.adapter or known.base}; choose another name"
-        )
+        raise Conflict(f"another model is registered as {name!r}: {known.adapter or known.base}; choose another name")
     return place
 
 
@@ -220,8 +236,6 @@ def _failures_named() -> Iterator[None]:
     Raises:
         Conflict, Unprocessable
     """
-    from router.learning.training.errors import TrainingFailed
-
     try:
         yield
     except ImportError as error:

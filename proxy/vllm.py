@@ -19,7 +19,10 @@ import httpx
 from proxy.adapters import adapter_base, check_shapes
 from proxy.errors import Conflict, Unprocessable
 
-TIMEOUT = httpx.Timeout(60.0, connect=3.0)
+CONNECT_SECONDS = 3.0
+#: For a question that a server answers out of its head, and for one that has it load a model first.
+QUESTION_SECONDS = 8.0
+LOADING_SECONDS = 60.0
 _NO_LIST = frozenset({404, 405, 500, 501})
 
 
@@ -46,12 +49,16 @@ class _Unlisted(Conflict):
 class VllmServer:
     """One OpenAI-compatible SLM server; adapters can be loaded where it is vLLM."""
 
-    def __init__(self, name: str, url: str, api_key: str | None = None) -> None:
+    def __init__(
+        self, name: str, url: str, api_key: str | None = None, question_seconds: float = QUESTION_SECONDS
+    ) -> None:
         """
         Args:
             name: in `UNDERSTUDY_SLM_URL`.
             url: its base, ending in `/v1`.
+            question_seconds: what it gets to say which models it has.
         """
+        self._question_seconds = question_seconds
         self.name = name
         self._url = url
         self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
@@ -62,7 +69,7 @@ class VllmServer:
         Raises:
             Conflict: it can't be reached, refuses to say, or is no such server.
         """
-        answer = self._request("GET", "/models")
+        answer = self._request("GET", "/models", self._question_seconds)
         if answer.status_code != 200:
             refusal = _Unlisted if answer.status_code in _NO_LIST else Conflict
             raise refusal(f"{self._url}/models answers {answer.status_code}: {_message(answer)}")
@@ -104,7 +111,9 @@ class VllmServer:
         if adapter is None:
             return self._probed(model, sorted(served))
         _check_base(adapter, list(served.values()))
-        answer = self._request("POST", "/load_lora_adapter", json={"lora_name": model, "lora_path": adapter})
+        answer = self._request(
+            "POST", "/load_lora_adapter", LOADING_SECONDS, json={"lora_name": model, "lora_path": adapter}
+        )
         if answer.status_code == 404 and "lora" not in answer.text.lower():
             raise Unprocessable(
                 f"the SLM server {self.name!r} can't load adapters at run time; start vLLM with --enable-lora and "
@@ -128,7 +137,7 @@ class VllmServer:
             Unprocessable: it refuses, or answers as another model.
         """
         asked = {"model": model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
-        answer = self._request("POST", "/chat/completions", json=asked)
+        answer = self._request("POST", "/chat/completions", LOADING_SECONDS, json=asked)
         if answer.status_code == 200:
             name = _model_of(answer)
             if name.startswith(f"{model}@") or (name == model and not listed):
@@ -142,9 +151,12 @@ class VllmServer:
             f"{', '.join(listed) or 'nothing that it lists'}. Asked for one token of {model!r} it {said}"
         )
 
-    def _request(self, method: str, path: str, json: object = None) -> httpx.Response:
+    def _request(self, method: str, path: str, seconds: float, json: object = None) -> httpx.Response:
+        timeout = httpx.Timeout(seconds, connect=CONNECT_SECONDS)
         try:
-            return httpx.request(method, self._url + path, json=json, headers=self._headers, timeout=TIMEOUT)
+            return httpx.request(method, self._url + path, json=json, headers=self._headers, timeout=timeout)
+        except httpx.ReadTimeout as error:
+            raise Conflict(f"the SLM server {self.name!r} at {self._url} did not answer in {seconds:g} s") from error
         except httpx.HTTPError as error:
             raise Conflict(f"the SLM server {self.name!r} at {self._url} can't be reached: {error}") from error
 

@@ -381,6 +381,36 @@ class AuditRow(Base):
     details: Mapped[dict[str, Any]]
 
 
+class KeyRow(Base):
+    """A key of the proxy's own, for clients or for the admin API. The key itself is nowhere, only its hash.
+
+    Attributes:
+        key_hash: SHA-256 of the key: it is random and long, so there is nothing to guess.
+        origin: as calls made with the key have it.
+        role: in the admin API; None for a key that is for calls only.
+        may_divert: whether an SLM may answer its calls.
+        may_force: whether it may ask for the SLM (`x-understudy-route: slm`).
+        max_log: how much of its calls is kept at most: a value of `UNDERSTUDY_LOG_BODIES`.
+        allows_training: whether its calls may become training samples.
+    """
+
+    __tablename__ = "keys"
+
+    key_id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    key_hash: Mapped[bytes] = mapped_column(unique=True)
+    origin: Mapped[bytes]
+    role: Mapped[str | None]
+    may_divert: Mapped[bool]
+    may_force: Mapped[bool]
+    max_log: Mapped[str]
+    allows_training: Mapped[bool]
+    created_at: Mapped[datetime]
+    created_by: Mapped[str]
+    revoked_at: Mapped[datetime | None]
+    revoked_by: Mapped[str | None]
+
+
 class State(Base):
     """Single values: `serving_version` grows with every change that workers must see; `active_snapshot`; `log_key`."""
 
@@ -399,6 +429,7 @@ __all__ = [
     "ClusterRow",
     "CopyRow",
     "CostRow",
+    "KeyRow",
     "ModelRow",
     "PromotionRow",
     "SharedPiece",

@@ -69,6 +69,7 @@ class CallRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     attempts: tuple[Attempt, ...] = ()
     log: str = "full"
     source: str | None = None  # `import:<format>` for calls that came from a file
+    traceparent: str | None = None  # the client's, for traces alone: no column holds it
 
     @property
     def complete(self) -> bool:

@@ -2,7 +2,7 @@
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 
-from deploy.grafana.panels import COUNT, PER_SECOND, SHARE, board, course, number, rows
+from deploy.grafana.panels import COUNT, PER_SECOND, SHARE, bars, board, course, number, rows
 
 
 def dashboard() -> Dashboard:
@@ -25,6 +25,29 @@ def dashboard() -> Dashboard:
                 COUNT,
                 "A task that leaves `live` was demoted, by a person or by itself: the audit log has the reason.",
                 stacked=True,
+            )
+        )
+        .with_row(Row("Disagreement"))
+        .with_panel(
+            course(
+                "Disagreement and its bound",
+                {
+                    "{{cluster}}": "max by (cluster) (understudy_cluster_disagreement_ratio)",
+                    "{{cluster}}, at most": "max by (cluster) (understudy_cluster_disagreement_bound)",
+                    "promised": "max(understudy_risk)",
+                },
+                SHARE,
+                "How many of each promoted task's certified and audited conversations differ from what the LLM said; "
+                "the upper bound of that, and what is promised. The audit demotes what breaks the promise.",
+            )
+        )
+        .with_panel(
+            bars(
+                "Bound against promise",
+                "max by (cluster) (understudy_cluster_disagreement_bound) / on () group_left () max(understudy_risk)",
+                COUNT,
+                "Upper bound on disagreement as a multiple of what is promised, by task. From 1 on nothing is proved.",
+                legend="{{cluster}}",
             )
         )
         .with_row(Row("Fallbacks"))
@@ -79,6 +102,18 @@ def dashboard() -> Dashboard:
                 SHARE,
                 "Of the calls meant for an SLM. The line is where the alert is.",
                 limit=0.2,
+            )
+        )
+        .with_row(Row("Copies"))
+        .with_panel(
+            course(
+                "Shadow and audit copies a second, by outcome",
+                {"{{kind}} {{outcome}}": "sum by (kind, outcome) (rate(understudy_copies_total[$__rate_interval]))"},
+                PER_SECOND,
+                "Second answers that no client sees: they prove SLMs. `over_budget`, `queue_full` and `paused` were "
+                "not made.",
+                width=24,
+                stacked=True,
             )
         )
         .with_row(Row("Decisions"))

@@ -77,10 +77,20 @@ def dashboard() -> Dashboard:
         )
         .with_panel(
             course(
+                "What the net savings consist of",
+                {"{{part}}": "max by (part) (understudy_savings_part_usd)"},
+                USD,
+                "Over the whole log: `counterfactual` is what the LLM would have cost, the others are subtracted.",
+                width=24,
+            )
+        )
+        .with_panel(
+            course(
                 "Dollars an hour, by who answered",
                 {"{{served_by}}": "sum by (served_by) (rate(understudy_cost_usd_total[$__rate_interval])) * 3600"},
                 USD,
-                "What the SLMs cost includes their wasted answers and, where its price is set, the GPU's time.",
+                "What the SLMs cost includes their wasted answers and, where its price is set, the GPU's time. "
+                "`shadow` and `audit` are copies, by which SLMs are put to the proof.",
                 stacked=True,
             )
         )

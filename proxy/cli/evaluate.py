@@ -25,6 +25,7 @@ def evaluate(
 ) -> None:
     """Replay held-out calls against a served SLM and certify it. Example: understudy evaluate c-12ab --model triage"""
     from proxy.errors import Conflict
+    from proxy.logs import configure_logs
     from proxy.workshop import Workshop
 
     try:
@@ -34,6 +35,7 @@ def evaluate(
         raise Conflict(f"{error.name} is not installed; pip install 'understudy[train]'") from error
     settings = load_settings()
     open_data_dir(settings)
+    configure_logs()  # to standard error: what is printed may be JSON
     with progress("evaluating") as tell:
         number, certificate = put_to_the_proof(Workshop.open(settings, tell), cluster, model, slm=slm, adapter=adapter)
     words = in_words(certificate)

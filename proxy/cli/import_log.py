@@ -41,8 +41,8 @@ def import_log(
     from storage.repositories.calls import insert_calls
 
     settings = load_settings()
-    ledger = ledger_for(settings)
     database, cipher = open_log(settings)
+    ledger = ledger_for(settings, database, cipher)
     read = 0
 
     def sink(records: Iterable[CallRecord]) -> int:

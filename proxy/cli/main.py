@@ -10,6 +10,7 @@ from proxy.cli import (
     evaluate,
     export,
     import_log,
+    keys,
     learn,
     models,
     promotions,
@@ -43,6 +44,12 @@ app.command()(promotions.demote)
 app.command()(replay.replay)
 app.command()(database.purge)
 app.command()(demo.demo)
+
+own_keys = typer.Typer(help="Keys of the proxy's own.", no_args_is_help=True)
+own_keys.command()(keys.create)
+own_keys.command("list")(keys.show)
+own_keys.command()(keys.revoke)
+app.add_typer(own_keys, name="keys")
 
 db = typer.Typer(help="The database.", no_args_is_help=True)
 db.command()(database.upgrade)

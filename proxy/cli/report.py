@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from proxy.settings import load_settings
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from proxy.economics import Economics
     from proxy.report.replaceable import Report
     from proxy.report.tasks import LogReport
     from storage.repositories.calls import Totals
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
 
 
 #: Tasks in the table unless all are asked for: with what stands around them, a screen of 25 lines.
-ROWS = 15
+ROWS = 12
+#: Tasks that training doesn't pay for, told in words.
+POOR_TASKS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,9 @@ class Task:
         cluster: None for the calls in no task.
         cost_usd: of the calls whose cost is known. None where no call's is, and so is the share.
         unpriced_calls: answered by a model without a known price.
+        training_pays: at today's volume; None where nobody knows, and for the calls in no task.
+        calls_per_month: on average over the log.
+        break_even_calls_per_month: from which on training pays; None: never, or nobody knows.
     """
 
     cluster: str | None
@@ -50,6 +57,9 @@ class Task:
     cost_share: float | None
     unpriced_calls: int
     slm_calls: int
+    training_pays: bool | None = None
+    calls_per_month: float | None = None
+    break_even_calls_per_month: float | None = None
 
 
 def report(
@@ -57,10 +67,11 @@ def report(
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page instead.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Show every task, not only the largest.")] = False,
 ) -> None:
-    """Show which calls, tokens and cost are replaceable, by task. Example: understudy report --html report.html
+    """Show what is replaceable, by task, and whether training pays. Example: understudy report --html report.html
 
     What "replaceable" means, and what it does not, is on the page and in docs/proof.md.
     """
+    from proxy.economics import economics_of, has_slm_prices
     from proxy.report.tasks import report_on_log
     from storage.repositories.calls import totals
     from storage.repositories.clusters import list_clusters
@@ -75,11 +86,12 @@ def report(
     with database.read() as session:
         clusters = {row.cluster_id: row for row in list_clusters(session, cipher)}
         sums = totals(session)
-    tasks = tasks_of(sums, clusters)
+        economics = economics_of(session, settings)
+    tasks = tasks_of(sums, clusters, economics)
     if as_json:
         sys.stdout.write(json.dumps(_as_json(tasks, found.report), indent=1) + "\n")
     elif tasks:
-        _print(tasks, found.report, None if every else ROWS)
+        _print(tasks, found.report, None if every else ROWS, has_slm_prices=has_slm_prices(settings))
         if not found.is_learned:
             console.print("tasks have not been looked for yet: `understudy learn`, then this again")
     else:
@@ -126,7 +138,9 @@ def _as_json(tasks: Sequence[Task], found: Report) -> dict[str, Any]:
     }
 
 
-def tasks_of(sums: Sequence[Totals], clusters: Mapping[str, StoredCluster]) -> list[Task]:
+def tasks_of(
+    sums: Sequence[Totals], clusters: Mapping[str, StoredCluster], economics: Mapping[str, Economics]
+) -> list[Task]:
     """Sums per cluster as lines of the report; calls of clusters that are no longer there count as in no task."""
     calls = sum(total.calls for total in sums)
     tokens = sum(total.input_tokens + total.output_tokens for total in sums)
@@ -134,6 +148,7 @@ def tasks_of(sums: Sequence[Totals], clusters: Mapping[str, StoredCluster]) -> l
     tasks = []
     for total in sums:
         cluster = clusters.get(total.key or "")
+        money = economics.get(total.key or "") if cluster else None
         own_tokens = total.input_tokens + total.output_tokens
         tasks.append(
             Task(
@@ -148,12 +163,15 @@ def tasks_of(sums: Sequence[Totals], clusters: Mapping[str, StoredCluster]) -> l
                 cost_share=(total.cost_usd / cost if cost else 0.0) if total.priced else None,
                 unpriced_calls=total.unpriced,
                 slm_calls=total.slm_calls,
+                training_pays=money.pays if money else None,
+                calls_per_month=money.calls_per_month if money else None,
+                break_even_calls_per_month=money.break_even_calls_per_month if money else None,
             )
         )
     return tasks
 
 
-def _print(tasks: Sequence[Task], found: Report, rows: int | None) -> None:
+def _print(tasks: Sequence[Task], found: Report, rows: int | None, *, has_slm_prices: bool) -> None:
     """A table of 80 columns. Each share stands beside what it is a share of."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     left = console.width - sum(width + 1 for _, width in _COLUMNS) - 1
@@ -173,6 +191,7 @@ def _print(tasks: Sequence[Task], found: Report, rows: int | None) -> None:
     line += f", {sum(task.tokens_share for task in in_tasks):.1%} of the tokens"
     cost_share = _sum(task.cost_share for task in in_tasks)
     console.print(line + ("" if cost_share is None else f", {cost_share:.1%} of the cost"))
+    _print_break_even(in_tasks, has_slm_prices=has_slm_prices)
     if any(task.unpriced_calls for task in tasks):
         console.print("? some calls name a model without a known price; they are not in the cost")
     _print_replaceable(found)
@@ -191,6 +210,22 @@ def _print_replaceable(found: Report) -> None:
         ]
         table.add_row(name, *shown)
     console.print(table)
+
+
+def _print_break_even(tasks: Sequence[Task], *, has_slm_prices: bool) -> None:
+    """Where training doesn't pay, in words."""
+    known = [task for task in tasks if task.training_pays is not None]
+    poor = [task for task in known if not task.training_pays]
+    if not known:
+        return
+    line = f"training pays for {len(known) - len(poor)} of {len(known)} tasks at today's volume"
+    console.print(line + (f"; not for {len(poor)}: --json" if len(poor) > POOR_TASKS else ""))
+    for task in poor[:POOR_TASKS]:
+        needed = task.break_even_calls_per_month
+        why = "an SLM costs more a call" if needed is None else f"it takes {_compact(math.ceil(needed))} calls a month"
+        console.print(f"  not for {task.cluster}: {why}; it has {_compact(round(task.calls_per_month or 0))}")
+    if not has_slm_prices:
+        console.print("no SLM has a price: set UNDERSTUDY_SLM_GPU_USD_PER_HOUR, or what it asks per token")
 
 
 #: All but the label, which gets what is left of the line.

@@ -30,20 +30,40 @@ def serve(
     from proxy.supervisor import serve as run
 
     settings = load_settings()
+    is_first = not (settings.data_dir / "encryption.key").exists()
     open_data_dir(settings)
-    token, fresh = admin_token(settings)
+    token, is_fresh = admin_token(settings)
     configure_logs()
 
     def announce(url: str) -> None:
         console.print(f"understudy serves {url}/v1 for {settings.upstream_url}", soft_wrap=True)
-        if fresh:
-            console.print(f"admin token (kept in {settings.data_dir / 'admin-token'}): {token}", soft_wrap=True)
-            console.print("point your agents here, their own keys as before:")
-            console.print(f'  Python     OpenAI(base_url="{url}/v1")')
-            console.print(f'  Node       new OpenAI({{ baseURL: "{url}/v1" }})')
-            console.print(f'  LangChain  ChatOpenAI(base_url="{url}/v1")')
-            console.print(f"  curl       {url}/v1/chat/completions")
-            console.print(f"tasks and savings: {url}/  metrics: {url}/metrics")
+        near = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+        if is_first:
+            _welcome(near)
+        console.print(f"console {near}/  metrics {near}/metrics", soft_wrap=True)
+        if is_fresh:
+            console.print(f"admin token, shown this once: {token}", soft_wrap=True, markup=False)
+            console.print(f"it is kept in {settings.data_dir / 'admin-token'}", soft_wrap=True, markup=False)
         sys.stdout.flush()
 
-    raise typer.Exit(run(settings, host, port, workers, announce, learner=learner))
+    raise typer.Exit(run(settings, host, port, workers, announce))
+
+
+def _welcome(url: str) -> None:
+    """What to do next, on the first start of an installation."""
+    for line in (
+        "",
+        "Point an agent here; it sends its own key for the LLM, as before:",
+        f'  Python     OpenAI(base_url="{url}/v1")',
+        f'  Node       new OpenAI({{ baseURL: "{url}/v1" }})',
+        f'  LangChain  ChatOpenAI(base_url="{url}/v1")',
+        f"  curl       curl {url}/v1/chat/completions \\",
+        '               -H "Authorization: Bearer $OPENAI_API_KEY" \\',
+        "               -H 'Content-Type: application/json' \\",
+        """               -d '{"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]}'""",
+        "Then `understudy learn` finds the recurring tasks, and `understudy report` says",
+        "what of them is replaceable. A log that is there already is a start, too:",
+        "  understudy import calls.json --format litellm",
+        "",
+    ):
+        console.print(line, soft_wrap=True, markup=False)

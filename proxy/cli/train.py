@@ -34,6 +34,7 @@ def train(
 ) -> None:
     """Fine-tune an SLM for a task and see what it is worth. Example: understudy train c-0123 --method lora"""
     from proxy.errors import Conflict
+    from proxy.logs import configure_logs
     from proxy.runs import RunKind, RunWish
     from proxy.stages import STAGES
     from proxy.workshop import Workshop
@@ -41,6 +42,7 @@ def train(
 
     settings = load_settings()
     open_data_dir(settings)
+    configure_logs()  # to standard error: what is printed may be JSON
     wish = RunWish(RunKind.TRAIN, cluster, base, method.value, name, slm).checked()
     done: dict[str, Figures] = {}
     with progress("opening the log") as tell:

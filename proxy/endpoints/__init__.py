@@ -1,9 +1,8 @@
-"""HTTP that is not a call: health, metrics, the admin API, the start page.
+"""HTTP that is neither a call nor a page: health, metrics, the admin API.
 
     health.py                 /healthz, /readyz, /metrics; no token needed
-    page.py                   the start page
     admin.py                  the admin API: one module per noun (clusters, promotions, models, runs, calls, savings,
-                              audit)
+                              keys, audit)
     access.py                 how an endpoint gets at the worker's state and its caller
     schemas.py                what the admin API takes and gives
     errors.py                 everything that goes wrong, in OpenAI's shape

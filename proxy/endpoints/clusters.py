@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from fastapi import APIRouter
 
 from proxy.autopilot import proposal_for
+from proxy.economics import economics_of
 from proxy.endpoints.access import InState, Viewer
 from proxy.endpoints.schemas import (
     CertificateShown,
     Cluster,
     ClusterDetails,
+    EconomicsShown,
     ListOf,
     MissingProof,
     ModelEntry,
@@ -65,6 +67,7 @@ def get_cluster(cluster_id: str, state: InState, caller: Viewer) -> ClusterDetai
         proved = certificates.list_certificates(session, cluster_id)
         missing = _missing_proof(session, state, cluster_id, current, proved)
         proposal = proposal_for(session, state.cipher, state.settings, cluster_id)
+        economics = economics_of(session, state.settings).get(cluster_id)
     own = next((total for total in sums if total.key == cluster_id), None)
     shown = show(row, own, Whole.of(sums), current, models, proved)
     return ClusterDetails(
@@ -76,6 +79,7 @@ def get_cluster(cluster_id: str, state: InState, caller: Viewer) -> ClusterDetai
         certificates=[found for found in map(_certificate, proved) if found],
         missing_proof=missing,
         proposal=ProposalShown.model_validate(proposal) if proposal else None,
+        economics=EconomicsShown.model_validate(economics) if economics else None,
     )
 
 

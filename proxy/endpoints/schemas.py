@@ -165,6 +165,29 @@ class ProposalShown(BaseModel):
     figures: dict[str, Any] = Field(description="what it rests on")
 
 
+class EconomicsShown(BaseModel):
+    """Whether training an SLM for a task pays, and what that is reckoned from."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    pays: bool | None = Field(description="at today's volume; None where nobody knows the LLM's price")
+    break_even_calls_per_month: float | None = Field(
+        description="from which on a month's calls pay for training and for that month's running; None: never"
+    )
+    calls_until_paid_back: int | None = Field(
+        description="from now, until what was spent on it and not yet saved is back; None: never at today's volume"
+    )
+    calls_per_month: float = Field(description="of the task, on average over the log")
+    llm_usd_per_call: float | None = Field(description="mean; None where no call's price is known")
+    slm_usd_per_call: float = Field(description="by token: measured, or from the settings' prices")
+    audit_share: float = Field(description="of the served calls, which the LLM answers too")
+    saved_usd_per_call: float | None = Field(description="LLM − SLM − audit; below zero where the SLM is dearer")
+    training_usd: float = Field(description="spent on it so far, or expected")
+    training_is_expected: bool = Field(description="it was never trained: the mean of those that were")
+    running_usd_per_month: float = Field(description="its part of an SLM server's rent")
+    balance_usd: float = Field(description="its net savings so far")
+
+
 class ClusterDetails(Cluster):
     """A discovered task, with what it was recognised by and what became of it."""
 
@@ -177,6 +200,7 @@ class ClusterDetails(Cluster):
     proposal: ProposalShown | None = Field(
         description="what the evidence allows next; UNDERSTUDY_AUTOPILOT says what becomes of it"
     )
+    economics: EconomicsShown | None = Field(description="None where none of its calls is in the log")
 
 
 class ServerShown(BaseModel):
@@ -187,7 +211,20 @@ class ServerShown(BaseModel):
     error: str | None = None
 
 
-class SavedOn(BaseModel):
+class Money(BaseModel):
+    """What savings consist of."""
+
+    counterfactual_usd: float = Field(description="what the LLM would have cost for the calls that SLMs served")
+    slm_cost_usd: float = Field(description="what SLMs charged by token for answers that were served")
+    gpu_usd: float = Field(description="the SLM servers' time since the first promotion, by who kept them busy")
+    shadow_usd: float = Field(description="SLMs' answers to calls that the LLM served")
+    audit_usd: float = Field(description="the LLM's answers to calls that SLMs served")
+    wasted_usd: float = Field(description="SLMs' answers that were not served")
+    training_usd: float = Field(description="training and evaluation")
+    savings_usd: float = Field(description="the first, less all the others; negative where it did not pay")
+
+
+class SavedOn(Money):
     """Sums over the calls of one cluster, model, agent or day (`key`; None for those that have none)."""
 
     key: str | None
@@ -196,15 +233,15 @@ class SavedOn(BaseModel):
     input_tokens: int
     output_tokens: int
     cost_usd: float
-    slm_cost_usd: float
-    wasted_usd: float
-    counterfactual_usd: float
     mean_duration_ms: float | None
     unpriced: int
-    savings_usd: float
 
 
-class SavedInAll(BaseModel):
+class Unattributed(Money):
+    """What belongs to no row: the SLM servers' idle time, and training unless it is one cluster's and rows are too."""
+
+
+class SavedInAll(Money):
     """The sums of all rows, and what belongs to none of them."""
 
     calls: int
@@ -212,11 +249,6 @@ class SavedInAll(BaseModel):
     input_tokens: int
     output_tokens: int
     cost_usd: float
-    slm_cost_usd: float
-    wasted_usd: float
-    counterfactual_usd: float
-    gpu_usd: float = Field(description="the SLM servers' time, busy or idle, since the first promotion")
-    savings_usd: float = Field(description="counterfactual − SLM cost − wasted − GPU; negative where it did not pay")
 
 
 class Savings(BaseModel):
@@ -224,6 +256,7 @@ class Savings(BaseModel):
 
     by: str
     data: list[SavedOn]
+    unattributed: Unattributed
     total: SavedInAll
     unpriced_calls: int = Field(description="calls whose model has no known price; they are in no sum of money")
 
@@ -295,6 +328,47 @@ class RunDetails(RunShown):
     stages: list[RunStage] = Field(description="those that have ended, in order; after a crash it goes on behind them")
     lines: list[str] = Field(description="the newest that its stages said, oldest first")
     figures: dict[str, Any] | None = Field(description="what each stage found, by its name; of a run that is done")
+
+
+class KeyAsked(BaseModel):
+    """A key to be made."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, max_length=100, description="for people, and for the audit trail")
+    role: Literal["viewer", "operator", "admin"] | None = Field(
+        None, description="in the admin API; left out: the key is for calls only"
+    )
+    may_divert: bool = Field(True, description="whether an SLM may answer its calls")
+    may_force: bool = Field(False, description="whether it may send `x-understudy-route: slm`")
+    max_log: Literal["full", "redacted", "metadata", "off"] = Field(
+        "full", description="how much of its calls is kept at most"
+    )
+    allows_training: bool = Field(True, description="whether its calls may become training samples")
+
+
+class KeyShown(BaseModel):
+    """A key, without what opens."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    key_id: str
+    name: str
+    role: str | None
+    may_divert: bool
+    may_force: bool
+    max_log: str
+    allows_training: bool
+    created_at: datetime
+    created_by: str
+    revoked_at: datetime | None
+    revoked_by: str | None
+
+
+class KeyMade(KeyShown):
+    """A new key; it can't be shown again."""
+
+    key: str = Field(description="goes into `Authorization: Bearer …`, or into `x-understudy-key`")
 
 
 class AuditEntry(BaseModel):

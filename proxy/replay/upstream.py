@@ -61,7 +61,7 @@ class ReplayUpstream:
         self.answerer = answerer
         self.latency_seconds = latency_seconds
         self.token_seconds = token_seconds
-        self._fault = fault
+        self.fault = fault
         self._fault_every = fault_every
         self._stall_seconds = stall_seconds
         self._asked = itertools.count(1)
@@ -183,7 +183,7 @@ class ReplayUpstream:
 
     def _next_fault(self) -> str:
         """The server's own fault, when it is due."""
-        return self._fault or "" if next(self._asked) % self._fault_every == 0 else ""
+        return self.fault or "" if next(self._asked) % self._fault_every == 0 else ""
 
     async def _send(self, request: web.Request, data: bytes, stream: bool, fault: str) -> web.StreamResponse:
         content_type = "text/event-stream; charset=utf-8" if stream else "application/json"

@@ -17,6 +17,7 @@ from router.learning.proof.shares import Share
 #: Tasks of one standing in the table; those that recur too seldom are many.
 SHOWN_TASKS = 12
 SHOWN_RARE = 6
+_SPACE = "\u00a0"
 
 _CSS = {standing: standing.name.lower().replace("_", "-") for standing in Standing}
 _ANSWERS = {
@@ -56,6 +57,7 @@ def page(found: Report, *, is_learned: bool, made_at: datetime, version: str) ->
             is_learned=is_learned,
             made_at=made_at,
             version=version,
+            has_economics=any(task.known.economics for task in found.tasks),
             has_repeats=any(task.repeated for task in found.tasks),
             has_intervals=found.conversations > 1,
         )
@@ -109,13 +111,13 @@ def _bars(found: Report) -> list[tuple[str, list[tuple[str, float]], Share]]:
 
 
 def percent(value: float) -> str:
-    """0.0519 → 5.2 %; what is there is never shown as nothing."""
-    return "< 0.1 %" if 0 < value < 0.0005 else f"{100 * value:.1f} %"
+    """0.0519 → 5.2 %, on one line; what is there is never shown as nothing."""
+    return f"<{_SPACE}0.1{_SPACE}%" if 0 < value < 0.0005 else f"{100 * value:.1f}{_SPACE}%"
 
 
 def interval(share: Share) -> str:
     """4.3–6.2 %."""
-    return f"{100 * share.low:.1f}–{100 * share.high:.1f} %"
+    return f"{100 * share.low:.1f}–{100 * share.high:.1f}{_SPACE}%"
 
 
 def usd(value: float) -> str:

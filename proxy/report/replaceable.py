@@ -10,6 +10,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from proxy.economics import Economics
 from proxy.report.reading import Reading
 from router.certificate import Certificate
 from router.contract import ContractKind
@@ -48,6 +49,7 @@ class KnownTask:
         certificate: the newest that holds today; None where nothing is proved.
         stage: of the promotion in force.
         model: that is certified, or promoted.
+        economics: whether training pays; None where nothing was said of what serving and training cost.
     """
 
     cluster_id: str
@@ -56,6 +58,7 @@ class KnownTask:
     certificate: Certificate | None = None
     stage: str | None = None
     model: str | None = None
+    economics: Economics | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from proxy.economics import Economics, economics_of
 from proxy.promotions import in_force
 from proxy.proof import proof_of, subject_today, whereabouts
 from proxy.report.reading import read_log
@@ -44,12 +45,24 @@ def report_on_log(database: Database, cipher: Cipher, settings: Settings, progre
         contracts = {cluster.cluster_id: OutputContract.from_json(cluster.contract) for cluster in clusters}
         reading = read_log(session, cipher, contracts, progress)
         promotions, proved = in_force(session), newest_certificates(session)
+        economics = economics_of(session, settings)
         known = [
-            _known(session, cipher, settings, cluster, promotions.get(cluster.cluster_id), proved)
+            replace(
+                _known(session, cipher, settings, cluster, promotions.get(cluster.cluster_id), proved),
+                economics=_told(economics.get(cluster.cluster_id)),
+            )
             for cluster in clusters
         ]
         is_learned = active_snapshot_id(session) is not None
     return LogReport(report(reading, known, settings.risk, settings.confidence), is_learned)
+
+
+def _told(economics: Economics | None) -> Economics | None:
+    """None where it would only say that what costs nothing pays: nobody gave a price for serving or training."""
+    if economics is None:
+        return None
+    costs = (economics.slm_usd_per_call, economics.training_usd, economics.running_usd_per_month)
+    return economics if any(costs) else None
 
 
 def _known(

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, case, func, insert, select, tuple_, update
 
 from storage.bodies import CutBodies, join, split
 from storage.cipher import SECONDS_PER_DAY, Cipher, Undecipherable
@@ -124,7 +124,7 @@ def _kept(record: CallRecord) -> tuple[CutBodies, str]:
 _RECORD_COLUMNS = [
     name
     for name in CallRecord.__struct_fields__
-    if name not in {"arrived_at_ns", "attempts", "request_body", "response_body"}
+    if name not in {"arrived_at_ns", "attempts", "request_body", "response_body", "traceparent"}
 ]
 
 
@@ -241,22 +241,6 @@ def _with_bodies(
         yield StoredCall(row, request, response, tuple(kept.attempts))
 
 
-def count_calls(session: ReadSession, since: datetime | None = None) -> int:
-    """How many calls are in the database; of those that arrived after a moment, if one is given."""
-    query = select(func.count()).select_from(Call)
-    return session.scalar(query if since is None else query.where(Call.arrived_at > since)) or 0
-
-
-def first_arrival(session: ReadSession) -> datetime | None:
-    """When the oldest call in the database arrived; None while there is none."""
-    return session.scalar(select(func.min(Call.arrived_at)))
-
-
-def endpoints_in_log(session: ReadSession) -> list[str]:
-    """The endpoints that have calls, sorted."""
-    return sorted(session.scalars(select(Call.endpoint).distinct()))
-
-
 def calls_after(
     session: ReadSession, cipher: Cipher, cluster_id: str, after: tuple[datetime, bytes], before: datetime, limit: int
 ) -> list[StoredCall]:
@@ -291,6 +275,22 @@ def recent_attempts(
     return [server != "slm" for server in session.scalars(query.order_by(Call.arrived_at.desc()).limit(limit))]
 
 
+def count_calls(session: ReadSession, since: datetime | None = None) -> int:
+    """How many calls are in the database; of those that arrived after a moment, if one is given."""
+    query = select(func.count()).select_from(Call)
+    return session.scalar(query if since is None else query.where(Call.arrived_at > since)) or 0
+
+
+def first_arrival(session: ReadSession) -> datetime | None:
+    """When the oldest call in the database arrived; None while there is none."""
+    return session.scalar(select(func.min(Call.arrived_at)))
+
+
+def endpoints_in_log(session: ReadSession) -> list[str]:
+    """The endpoints that have calls, sorted."""
+    return sorted(session.scalars(select(Call.endpoint).distinct()))
+
+
 def reported_models(session: ReadSession, cluster_id: str, newest: int = 100) -> list[str]:
     """What the LLM called itself in its newest answers on a cluster: distinct names, sorted."""
     named = (
@@ -301,6 +301,30 @@ def reported_models(session: ReadSession, cluster_id: str, newest: int = 100) ->
         .subquery()
     )
     return sorted(name for name in session.scalars(select(named.c.model_reported).distinct()) if name)
+
+
+def reported_calls(session: ReadSession, cipher: Cipher, cluster_id: str, newest: int) -> list[StoredCall]:
+    """A cluster's newest whole answers of the LLM whose tokens it reported, with their bodies where these are kept.
+
+    Raises:
+        Undecipherable: the log is of another key.
+    """
+    query = (
+        select(Call)
+        .where(
+            Call.cluster_id == cluster_id,
+            Call.served_by == "llm",
+            Call.endpoint.in_(("chat", "responses")),
+            Call.status == 200,
+            Call.ended == "finished",
+            Call.input_tokens.is_not(None),
+            Call.tokens_estimated.is_(False),
+            Call.bodies_id.is_not(None),
+        )
+        .order_by(Call.arrived_at.desc())
+        .limit(newest)
+    )
+    return list(_with_bodies(session, cipher, list(session.scalars(query)), lambda damaged: None))
 
 
 _PRICED = ("chat", "responses", "completions", "embeddings")
@@ -327,17 +351,26 @@ class Totals:
     unpriced: int
     priced: int
 
+    @classmethod
+    def of_none(cls, key: str | None) -> Totals:
+        """Of what has no calls, and costs all the same."""
+        return cls(key, 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0)
+
+
+def _keys() -> dict[str, ColumnElement[Any]]:
+    return {
+        "cluster": Call.cluster_id.expression,
+        "model": Call.model_requested.expression,
+        "agent": Call.agent.expression,
+        "day": func.date(Call.arrived_at),
+    }
+
 
 def totals(
     session: ReadSession, by: str = "cluster", since: datetime | None = None, until: datetime | None = None
 ) -> list[Totals]:
     """Sums by `cluster`, `model`, `agent` or `day`."""
-    column = {
-        "cluster": Call.cluster_id,
-        "model": Call.model_requested,
-        "agent": Call.agent,
-        "day": func.date(Call.arrived_at),
-    }[by]
+    column = _keys()[by]
     slm = Call.served_by == "slm"
     query = select(
         column,
@@ -359,6 +392,67 @@ def totals(
         query = query.where(Call.arrived_at < until)
     found = [Totals(None if row[0] is None else str(row[0]), *map(_number, row[1:])) for row in session.execute(query)]
     return sorted(found, key=lambda total: (-total.calls, total.key or ""))
+
+
+def slm_busy_ms(
+    session: ReadSession, by: str = "cluster", since: datetime | None = None, until: datetime | None = None
+) -> dict[tuple[str | None, str], float]:
+    """For how long calls kept SLM servers busy, by what `totals` groups by and by server."""
+    column = _keys()[by]
+    query = (
+        select(column, Call.upstream, func.sum(Call.duration_ms))
+        .where(Call.served_by == "slm")
+        .group_by(column, Call.upstream)
+    )
+    if since is not None:
+        query = query.where(Call.arrived_at >= since)
+    if until is not None:
+        query = query.where(Call.arrived_at < until)
+    rows = session.execute(query)
+    return {(None if key is None else str(key), slm): float(busy_ms) for key, slm, busy_ms in rows}
+
+
+@dataclass(frozen=True)
+class Volume:
+    """How much a cluster is called, and what its calls cost; of those in none where the key is None.
+
+    Attributes:
+        llm_usd: what the LLM charged for the calls that it answered, and would have charged for the others, `priced`
+            of them together.
+        slm_usd: what SLMs charged for the calls that they served, by token.
+    """
+
+    calls: int
+    first_at: datetime
+    last_at: datetime
+    llm_usd: float
+    priced: int
+    slm_calls: int
+    slm_usd: float
+    input_tokens: float
+    output_tokens: float
+
+
+def volumes(session: ReadSession) -> dict[str | None, Volume]:
+    """Each cluster's volume over the whole log."""
+    slm = Call.served_by == "slm"
+    llm_usd = case((slm, Call.counterfactual_usd), else_=Call.cost_usd)
+    query = select(
+        Call.cluster_id,
+        func.count(),
+        func.min(Call.arrived_at),
+        func.max(Call.arrived_at),
+        func.coalesce(func.sum(llm_usd), 0.0),
+        func.count(llm_usd),
+        func.count().filter(slm),
+        func.coalesce(func.sum(Call.cost_usd).filter(slm), 0.0),
+        func.coalesce(func.avg(Call.input_tokens), 0.0),
+        func.coalesce(func.avg(Call.output_tokens), 0.0),
+    ).group_by(Call.cluster_id)
+    return {
+        key: Volume(calls, first_at, last_at, *map(_number, figures))
+        for key, calls, first_at, last_at, *figures in session.execute(query)
+    }
 
 
 def long_call_tokens(session: ReadSession, cluster_id: str, share: float = 0.99) -> int | None:

@@ -58,11 +58,6 @@ def earlier_snapshots(session: ReadSession, snapshot_id: str, limit: int = 5) ->
     return list(session.scalars(query.order_by(SnapshotRow.activated_at.desc()).limit(limit)))
 
 
-def last_snapshot(session: ReadSession) -> SnapshotRow | None:
-    """The snapshot that was put in force last; None before anything was learned."""
-    return session.scalar(select(SnapshotRow).order_by(SnapshotRow.activated_at.desc()).limit(1))
-
-
 def snapshots_since(session: ReadSession, snapshot_id: str) -> list[str]:
     """Ids of the snapshots that were put in force after this one, in that order."""
     known = session.get(SnapshotRow, snapshot_id)
@@ -75,6 +70,19 @@ def snapshots_since(session: ReadSession, snapshot_id: str) -> list[str]:
 def cluster_ids(session: ReadSession) -> set[str]:
     """Of the active snapshot's tasks."""
     return set(session.scalars(select(ClusterRow.cluster_id)))
+
+
+def cluster_sizes(session: ReadSession) -> dict[str, int]:
+    """Of each of the active snapshot's tasks, how many conversations it was learned from."""
+    return {
+        row.cluster_id: row.conversations
+        for row in session.execute(select(ClusterRow.cluster_id, ClusterRow.conversations))
+    }
+
+
+def last_snapshot(session: ReadSession) -> SnapshotRow | None:
+    """The snapshot that was put in force last; None before anything was learned."""
+    return session.scalar(select(SnapshotRow).order_by(SnapshotRow.activated_at.desc()).limit(1))
 
 
 def list_clusters(session: ReadSession, cipher: Cipher) -> list[StoredCluster]:

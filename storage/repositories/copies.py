@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import zstandard
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Select, delete, func, insert, select, update
 
 from storage.cipher import Cipher, Undecipherable
 from storage.database import ReadSession, WriteSession
@@ -19,6 +19,7 @@ from storage.redaction import redact
 from storage.repositories.pieces import lock_log
 
 ANSWERED = "answered"
+SHADOW = "shadow"
 AUDIT = "audit"
 _MAX_BYTES = 2**31
 _BATCH = 500
@@ -201,12 +202,7 @@ def copy_totals(
     session: ReadSession, by: str = "cluster", since: datetime | None = None, until: datetime | None = None
 ) -> list[CopyTotals]:
     """Sums by `cluster`, `day`, or the `model` or `agent` of the calls that were copied."""
-    column = {
-        "cluster": CopyRow.cluster_id,
-        "model": Call.model_requested,
-        "agent": Call.agent,
-        "day": func.date(CopyRow.at),
-    }[by]
+    column = _keys()[by]
     query = (
         select(
             column,
@@ -222,17 +218,42 @@ def copy_totals(
         .select_from(CopyRow)
         .group_by(column, CopyRow.kind)
     )
+    query = _windowed(query, by, since, until)
+    found = [
+        CopyTotals(None if row[0] is None else str(row[0]), row[1], *map(_number, row[2:]))
+        for row in session.execute(query)
+    ]
+    return sorted(found, key=lambda total: (total.key or "", total.kind))
+
+
+def shadow_busy_ms(
+    session: ReadSession, by: str = "cluster", since: datetime | None = None, until: datetime | None = None
+) -> dict[tuple[str | None, str], float]:
+    """For how long shadows kept SLM servers busy, by what `copy_totals` groups by and by server."""
+    column = _keys()[by]
+    query = select(column, CopyRow.slm, func.sum(CopyRow.duration_ms)).where(CopyRow.kind == SHADOW)
+    query = _windowed(query.select_from(CopyRow).group_by(column, CopyRow.slm), by, since, until)
+    rows = session.execute(query)
+    return {(None if key is None else str(key), slm): float(busy_ms) for key, slm, busy_ms in rows}
+
+
+def _keys() -> dict[str, ColumnElement[Any]]:
+    return {
+        "cluster": CopyRow.cluster_id.expression,
+        "model": Call.model_requested.expression,
+        "agent": Call.agent.expression,
+        "day": func.date(CopyRow.at),
+    }
+
+
+def _windowed(query: Select[Any], by: str, since: datetime | None, until: datetime | None) -> Select[Any]:
     if by in ("model", "agent"):
         query = query.outerjoin(Call, Call.call_id == CopyRow.call_id)
     if since is not None:
         query = query.where(CopyRow.at >= since)
     if until is not None:
         query = query.where(CopyRow.at < until)
-    found = [
-        CopyTotals(None if row[0] is None else str(row[0]), row[1], *map(_number, row[2:]))
-        for row in session.execute(query)
-    ]
-    return sorted(found, key=lambda total: (total.key or "", total.kind))
+    return query
 
 
 def _number(value: Any) -> Any:

@@ -41,15 +41,18 @@ class Forgetting:
         self._uses: Counter[int] = Counter()  # pieces that only their calls refer to, and how many do
 
     def run(self) -> int:
-        """Forget; says how many calls there were.
+        """Forget, after any other forgetting that goes on; says how many calls there were.
+
+        Two at once would each spare what the other is about to leave to nobody.
 
         Raises:
             Undecipherable: what they said lies in a damaged block, and can't be taken out of it; nothing is deleted.
             DatabaseDown: a part of the calls is deleted; asking again deletes the others.
         """
-        self.collect()
-        self.spare()
-        return self.delete()
+        with self._database.alone():
+            self.collect()
+            self.spare()
+            return self.delete()
 
     def collect(self) -> None:
         """Find their calls and what these refer to, and hide it."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -14,12 +16,13 @@ from storage.database import Database
 from storage.records import CallFacts
 from storage.repositories import clusters
 from storage.repositories.calls import insert_calls
-from tests.conftest import understudy
+from tests.conftest import environment_with, understudy
 from tests.storage.conftest import damage_block, make_record
 
 COMMANDS = [
-    "serve", "demo", "import", "report", "learn", "export", "models", "train", "runs", "learner", "promote", "demote", "replay", "purge",
-    "db upgrade",
+    "serve", "demo", "evaluate", "import", "report", "learn", "export", "models", "train", "runs", "learner",
+    "promote", "demote", "replay", "purge", "db upgrade", "keys create", "keys list",
+    "keys revoke",
 ]  # fmt: skip
 CALL = {
     "request": {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello"}]},
@@ -36,6 +39,8 @@ def test_every_command_explains_itself(tmp_path: Path, command: str) -> None:
     done = understudy(*command.split(), "--help", data_dir=tmp_path)
     assert done.returncode == 0
     assert "Usage:" in done.stdout
+    assert "Example" in done.stdout
+    assert f"understudy {command}" in " ".join(done.stdout.split())
 
 
 @pytest.mark.parametrize(
@@ -85,6 +90,53 @@ def test_a_command_that_is_not_understood_is_one_line(tmp_path: Path, command: l
     [line] = done.stderr.splitlines()
     assert line.startswith("understudy: ")
     assert said in line
+
+
+def test_serve_says_what_to_do_next_on_the_first_start_and_once(tmp_path: Path) -> None:
+    first, second = (serve_for_a_moment(tmp_path / "data") for _ in range(2))
+    for line in (
+        "OpenAI(base_url=",
+        "new OpenAI({ baseURL:",
+        "ChatOpenAI(base_url=",
+        "curl http://",
+        "console http://",
+    ):
+        assert line in first
+    token = (tmp_path / "data" / "admin-token").read_text().strip()
+    assert first.count(token) == 1
+    assert token not in second
+    assert len(second.splitlines()) == 2
+    assert "console http://" in second
+
+
+def serve_for_a_moment(data_dir: Path) -> str:
+    """What `serve` prints until it is told to end."""
+    environment = {
+        name: value for name, value in environment_with(data_dir).items() if name != "UNDERSTUDY_ADMIN_TOKEN"
+    }
+    with subprocess.Popen(
+        [sys.executable, "-m", "proxy.cli", "serve", "--port", "0"],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        printed = process.stdout.readline()
+        process.terminate()
+        return printed + process.stdout.read()
+
+
+def test_no_colours_go_into_a_pipe(tmp_path: Path) -> None:
+    for command in (["report"], ["models"], ["keys", "list"], ["--help"], ["nonsense"]):
+        done = understudy(*command, data_dir=tmp_path / "data")
+        assert "\x1b" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [["report", "--json"], ["models", "--json"], ["keys", "list", "--json"], ["runs", "--json"]]
+)
+def test_what_is_a_table_is_json_too(tmp_path: Path, command: list[str]) -> None:
+    done = understudy(*command, data_dir=tmp_path / "data")
+    assert done.returncode == 0, done.stderr
+    json.loads(done.stdout)
 
 
 def test_nothing_asked_for_is_answered_with_help(tmp_path: Path) -> None:
@@ -177,6 +229,31 @@ def test_the_report_fits_a_screen_and_shows_no_unknown_price_as_nothing(tmp_path
     by_id = {task["cluster"]: task for task in tasks}
     assert (by_id["c-0000000000"]["cost_usd"], by_id["c-0000000000"]["cost_share"]) == (None, None)
     assert by_id["c-0000000001"]["cost_usd"] == pytest.approx(12_345.678)
+
+
+def test_the_report_says_where_training_does_not_pay(tmp_path: Path) -> None:
+    """A server for 1 $ an hour, and a call a month of each task: one saves 9,000 $, one a cent, one has no price."""
+    database = Database(f"sqlite:///{tmp_path / 'understudy.db'}")
+    cipher = Cipher.open(tmp_path)
+    database.upgrade(cipher)
+    costs = {"c-rich": 9000.0, "c-poor": 0.01, "c-none": None}
+    rows = [clusters.StoredCluster(name, "s", name, {"kind": "tool_call"}, "", 1, 1, []) for name in costs]
+    month_ns = int(365.25 / 12 * 86_400 * 1e9)
+    with database.write() as session:
+        clusters.activate_snapshot(session, cipher, "s", 3, rows)
+        for place, (name, cost) in enumerate(costs.items()):
+            record = make_record(cluster_id=name, arrived_at_ns=1_767_000_000 * 10**9 + place * month_ns // 2)
+            insert_calls(session, cipher, [(record, CallFacts(model_requested="gpt-4o", cost_usd=cost))])
+    prices = {"slm_gpu_usd_per_hour": "1", "audit_share": "0"}
+    lines = understudy("report", data_dir=tmp_path, **prices).stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "training pays for 1 of 2 tasks at today's volume" in lines
+    assert "  not for c-poor: it takes 73.0k calls a month; it has 1" in lines
+    tasks = json.loads(understudy("report", "--json", data_dir=tmp_path, **prices).stdout)["tasks"]
+    assert {task["cluster"]: task["training_pays"] for task in tasks} == {
+        "c-rich": True, "c-poor": False, "c-none": None
+    }  # fmt: skip
+    assert "no SLM has a price" in understudy("report", data_dir=tmp_path).stdout
 
 
 def test_nothing_of_a_broken_file_is_imported(tmp_path: Path) -> None:

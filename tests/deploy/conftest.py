@@ -20,6 +20,7 @@ LEARNED = 60
 ANSWER = '{"label":"refund","urgent":false}'
 NO_ANSWER = "I would rather not say."
 SLOW_SECONDS = 1.1
+BOUND = "understudy_cluster_disagreement_bound"
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,9 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     upstream = ReplayUpstream(answerer=lambda request: llm.answer(request) or "Paris.")
     turn = count()
     slm = ReplayUpstream(
-        answerer=lambda request: NO_ANSWER if next(turn) % 4 == 3 else ANSWER, fault=Fault.ERROR_500, fault_every=6
+        answerer=lambda request: NO_ANSWER if next(turn) % 4 == 3 else llm.answer(request) or ANSWER,
+        fault=Fault.ERROR_500,
+        fault_every=6,
     )
     directory = tmp_path_factory.mktemp("watched")
     with ExitStack() as started:
@@ -77,7 +80,15 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
             server.start()
             started.callback(server.stop)
         proxy = started.enter_context(
-            running(directory, workers=2, upstream_url=upstream.base_url, slm_url=f"main={slm.base_url}", encoder="")
+            running(
+                directory,
+                workers=2,
+                learner=True,
+                upstream_url=upstream.base_url,
+                slm_url=f"main={slm.base_url}",
+                encoder="",
+                audit_share="0.4",
+            )
         )
         prometheus = started.enter_context(watching(directory, proxy.root.removeprefix("http://")))
         client = started.enter_context(httpx.Client(base_url=proxy.base_url, timeout=30))
@@ -86,8 +97,9 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         wait_for(lambda: proxy.logged() == LEARNED)
         learned = understudy("learn", data_dir=proxy.data_dir, encoder="")  # tasks alone: without their payloads
         assert learned.returncode == 0, learned.stderr
-        _promote(proxy)
+        cluster = _promote(proxy)
         wait_for(lambda: "slm" in traffic.send_tickets(1))
+        wait_for(lambda: traffic.send_tickets(1) and proxy.metric(f'{BOUND}{{cluster="{cluster}"}}') > 0)  # audited
         for _ in range(2):
             traffic.send_tickets(12)
             traffic.send_question("a-model-without-a-price")
@@ -99,10 +111,11 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         yield Watched(proxy, prometheus, slow_call)
 
 
-def _promote(proxy: Proxy) -> None:
+def _promote(proxy: Proxy) -> str:
     """Put the one task that was learned live."""
     wait_for(lambda: httpx.get(f"{proxy.root}/readyz").json()["snapshot"] is not None)
     [cluster] = proxy.admin("GET", "/clusters").json()["data"]
     wish = {"model": "gpt-4o", "stage": "live", "force": True, "reason": "a test"}
     promoted = proxy.admin("POST", f"/clusters/{cluster['id']}/promotions", json=wish)
     assert promoted.status_code == 201, promoted.text
+    return str(cluster["id"])

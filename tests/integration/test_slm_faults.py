@@ -210,7 +210,7 @@ def test_an_operator_may_ask_for_the_slm_and_nobody_else(stage: Stage) -> None:
     for headers in ({}, {"authorization": "Bearer sk-somebody"}):
         refused, _ = stage.ask({"x-understudy-route": "slm"} | headers)
         assert refused.status_code == 403
-        assert refused.json()["error"]["message"] == "x-understudy-route: slm needs the admin token"
+        assert refused.json()["error"]["message"].startswith("x-understudy-route: slm needs the admin token")
 
 
 @pytest.mark.parametrize("route", ["llm", "LLM", "lmm", "slm,llm", ""])

@@ -120,6 +120,7 @@ class FakeVllm:
         fault: see the module; empty: none.
         seen: the last chat request's body.
         cancelled: calls whose client left.
+        base: path of its base model.
         adapters: loaded ones, name → path.
         can_load: whether adapters can be loaded at run time.
         listed: the names that it lists, where they aren't what it has.
@@ -135,6 +136,7 @@ class FakeVllm:
         self.fault = ""
         self.seen: dict[str, Any] = {}
         self.cancelled = 0
+        self.base = BASE
         self.adapters: dict[str, str] = {}
         self.can_load = True
         self.listed: list[str] | None = None
@@ -265,7 +267,7 @@ class FakeVllm:
         if self.listed is not None:
             return web.json_response({"object": "list", "data": [{"id": name} for name in self.listed]})
         common = {"object": "model", "created": 1, "owned_by": "vllm", "permission": []}
-        rows = [{**common, "id": "tiny", "root": BASE, "parent": None, "max_model_len": 1024}]
+        rows = [{**common, "id": "tiny", "root": self.base, "parent": None, "max_model_len": 1024}]
         rows += [
             {**common, "id": name, "root": path, "parent": "tiny", "max_model_len": None}
             for name, path in self.adapters.items()

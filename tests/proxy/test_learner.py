@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,10 +21,17 @@ from proxy.runs import Run, RunKind, Runs, RunStatus, RunWish
 from proxy.settings import load_settings
 from storage.cipher import Cipher
 from storage.errors import DatabaseDown
-from tests.conftest import environment_with, wait_for
+from tests import conftest
+from tests.conftest import environment_with
 from tests.postgresql import PostgreSQL
 
 HOLD = {"hold": True}
+# What is learned has the lowest priority, and the machine may be busy.
+PATIENCE_SECONDS = 120.0
+
+
+def wait_for(true: Callable[[], object]) -> None:
+    conftest.wait_for(true, PATIENCE_SECONDS)
 
 
 class Learner:

@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.metrics import Metrics
+from proxy.savings import Parts
 from router.decision import Reason
 from router.promotion import Promotion, Stage
 
@@ -24,9 +25,12 @@ CONTRACT = {
     "understudy_cost_usd": ("counter", {"served_by"}),
     "understudy_counterfactual_cost_usd": ("counter", set()),
     "understudy_savings_usd": ("gauge", set()),
+    "understudy_savings_part_usd": ("gauge", {"part"}),
+    "understudy_copies": ("counter", {"kind", "outcome"}),
     "understudy_unpriced_calls": ("counter", set()),
     "understudy_fallbacks": ("counter", {"reason"}),
     "understudy_cluster_calls": ("counter", {"cluster", "served_by"}),
+    "understudy_risk": ("gauge", set()),
     "understudy_promotion_stage": ("gauge", {"cluster", "stage"}),
     "understudy_spool_bytes": ("gauge", set()),
     "understudy_spool_oldest_seconds": ("gauge", set()),
@@ -58,6 +62,7 @@ def busy_metrics() -> Metrics:
     metrics.know_clusters(["c1"])
     metrics.show_promotions({"c1": PROMOTION})
     metrics.show_slm("slm", True)
+    metrics.show_savings(Parts())
     return metrics
 
 
@@ -134,8 +139,11 @@ def test_cached_tokens_are_counted_apart_from_the_rest_of_the_input() -> None:
 
 def test_savings_may_be_negative() -> None:
     metrics = Metrics()
-    metrics.show_savings(-2.0)
-    assert value(metrics.render(), "understudy_savings_usd") == -2.0
+    metrics.show_savings(Parts(counterfactual_usd=1.0, shadow_usd=0.5, audit_usd=2.5))
+    text = metrics.render()
+    assert value(text, "understudy_savings_usd") == -2.0
+    shown = {part: value(text, "understudy_savings_part_usd", part=part) for part in ("counterfactual", "audit", "gpu")}
+    assert shown == {"counterfactual": 1.0, "audit": 2.5, "gpu": 0.0}
 
 
 def test_the_spool_is_measured_when_asked_for() -> None:
@@ -148,6 +156,7 @@ def test_the_spool_is_measured_when_asked_for() -> None:
 WORKER = """
 import sys
 from proxy.metrics import Metrics
+from proxy.savings import Parts
 from router.promotion import Promotion, Stage
 metrics = Metrics(spool_usage=lambda: (7, 0.5))
 metrics.know_clusters(["c1"])
@@ -158,7 +167,7 @@ if sys.argv[1] == "3":  # the first of them; the second has seen nothing yet
     metrics.show_slm("slm", True)
 for _ in range(int(sys.argv[1])):
     metrics.observe_call("chat", "llm", 200, "unknown_task", None, 0.4, 0.0004, 0.2)
-metrics.show_savings(float(sys.argv[2]))
+metrics.show_savings(Parts(counterfactual_usd=float(sys.argv[2])))
 sys.stdout.buffer.write(metrics.render())
 """
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from proxy.errors import ServiceUnavailable, Unauthorized
+from proxy.keys import KeyWish, create_key, revoke_key
 from proxy.metrics import Metrics
 from proxy.serving import Serving
 from router.learning.discovery import discover
@@ -119,6 +121,27 @@ def test_a_worker_starts_with_what_was_in_force_while_the_database_is_dead(
     assert serving.snapshot is not None
     assert serving.snapshot.snapshot_id == name
     assert set(serving.promotions) == {"c-1"}
+
+
+def test_keys_are_known_without_a_database_and_revoked_ones_stay_revoked(installation: Installation) -> None:
+    cipher = Cipher.open(installation.root)
+    kept, _ = create_key(installation.database, cipher, KeyWish("kept", may_divert=False), "cli")
+    gone, row = create_key(installation.database, cipher, KeyWish("gone"), "cli")
+    installation.serving().refresh()
+    revoke_key(installation.database, row.key_id, "cli")
+    installation.serving().refresh()
+    installation.lose_the_database()
+    serving = installation.serving()
+    assert not serving.key(kept).may_divert
+    with pytest.raises(Unauthorized):
+        serving.key(gone)
+    assert kept not in (installation.root / "serving.json").read_text()
+
+
+def test_where_keys_were_never_known_none_is_let_in_and_none_is_called_wrong(installation: Installation) -> None:
+    installation.lose_the_database()
+    with pytest.raises(ServiceUnavailable):
+        installation.serving().key("us-key-x")
 
 
 @pytest.mark.parametrize("damage", ["truncate", "delete", "manifest", "foreign key"])

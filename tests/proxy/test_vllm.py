@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from proxy.errors import Conflict, Unprocessable
-from proxy.vllm import VllmServer
+from proxy.vllm import QUESTION_SECONDS, VllmServer
 from tests.proxy.fake_vllm import BASE, FakeVllm
 
 
@@ -89,6 +90,15 @@ def test_a_dead_server_is_a_conflict(fake: FakeVllm, server: VllmServer) -> None
     fake.die()
     with pytest.raises(Conflict, match="can't be reached"):
         server.models()
+
+
+def test_a_server_that_accepts_and_says_nothing_is_given_up_soon() -> None:
+    assert QUESTION_SECONDS < 10
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        server = VllmServer("gpu", url, question_seconds=0.1)
+        with pytest.raises(Conflict, match=r"'gpu' at .* did not answer in 0\.1 s"):
+            server.ensure_served("triage", "/adapters/triage")
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,11 @@ from sqlalchemy import func, select
 from storage.blocks import unseal
 from storage.cipher import Cipher, Undecipherable
 from storage.database import Database
+from storage.ids import new_call_id
 from storage.models import Base, Block, Call, SharedPiece
-from storage.records import CallFacts
+from storage.records import CallFacts, CopyFacts, CopyRecord
 from storage.repositories.calls import count_calls, get_call, insert_calls
+from storage.repositories.copies import insert_copies, list_copies, unjudged_copies
 from storage.repositories.forgetting import Forgetting
 from storage.repositories.retention import delete_older_than, delete_unused_pieces
 from tests.storage.conftest import damage_block, make_record
@@ -102,6 +104,69 @@ def test_a_forgetting_holds_up_nobody(each_database: Database, cipher: Cipher) -
     assert b"his" not in left
     assert all(f"hers {number}.".encode() in left for number in range(60))
     assert all(f"new {number}.".encode() in left for number in range(added))
+
+
+@pytest.mark.parametrize("other", [b"a" * 16, b"b" * 16])
+def test_two_forgettings_at_once_leave_nothing_of_either(each_database: Database, cipher: Cipher, other: bytes) -> None:
+    """Of one origin, or of two that said the same."""
+    for number in range(8):
+        insert(each_database, cipher, SHARED, f"secret {number}", origin=b"a" * 16)
+        insert(each_database, cipher, SHARED, f"secret {number}", origin=b"b" * 16)
+    both = [
+        threading.Thread(target=Forgetting(each_database, cipher, origin, batch=1).run) for origin in (b"a" * 16, other)
+    ]
+    for forgetting in both:
+        forgetting.start()
+    for forgetting in both:
+        forgetting.join()
+    if other == b"a" * 16:
+        Forgetting(each_database, cipher, b"b" * 16).run()
+    assert count(each_database, Call) == 0
+    assert b"secret" not in log(each_database, cipher)
+    assert b"rules of the house" not in log(each_database, cipher)
+
+
+def add_copy(database: Database, cipher: Cipher, call_id: bytes, at: datetime | None = None) -> bytes:
+    copy_id = new_call_id()
+    record = CopyRecord(
+        copy_id=copy_id, kind="audit", call_id=call_id, at_ns=int((at or datetime.now(UTC)).timestamp() * 1e9),
+        endpoint="chat", cluster_id="c", promotion_id=1, slm="s", model="m", outcome="answered", status=200,
+        duration_ms=1.0,
+    )  # fmt: skip
+    with database.write() as session:
+        insert_copies(session, cipher, [(record, CopyFacts(answer=b"my secret", cost_usd=0.5))])
+    return copy_id
+
+
+def test_copies_are_forgotten_with_their_calls(each_database: Database, cipher: Cipher) -> None:
+    hers, his = (insert(each_database, cipher, "hello", origin=origin * 16) for origin in (b"a", b"b"))
+    add_copy(each_database, cipher, hers)
+    kept = add_copy(each_database, cipher, his)
+    Forgetting(each_database, cipher, b"a" * 16).run()
+    with each_database.read() as session:
+        assert [copied.row.copy_id for copied in list_copies(session, cipher)] == [kept]
+
+
+def test_a_copy_that_comes_after_its_call_was_forgotten_says_nothing(each_database: Database, cipher: Cipher) -> None:
+    late = insert(each_database, cipher, "hello", origin=b"a" * 16)
+    Forgetting(each_database, cipher, b"a" * 16).run()
+    add_copy(each_database, cipher, late)
+    with each_database.read() as session:
+        [copied] = list_copies(session, cipher)
+        assert (copied.answer, copied.row.cost_usd) == (None, 0.5)
+        assert unjudged_copies(session, cipher, 10) == []
+
+
+def test_copies_are_no_older_than_the_log(each_database: Database, cipher: Cipher) -> None:
+    then = datetime.now(UTC) - timedelta(days=100)
+    old = insert(each_database, cipher, "then", at=then)
+    add_copy(each_database, cipher, old)
+    add_copy(each_database, cipher, b"s" * 16, at=then)  # whose call is gone already
+    kept = add_copy(each_database, cipher, insert(each_database, cipher, "now"))
+    with each_database.write() as session:
+        assert delete_older_than(session, 90) == 1
+    with each_database.read() as session:
+        assert [copied.row.copy_id for copied in list_copies(session, cipher)] == [kept]
 
 
 def test_calls_without_a_credential_are_forgotten_and_imported_ones_are_not(

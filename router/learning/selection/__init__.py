@@ -6,7 +6,8 @@
     needs.py        what a task asks of a model; what there is to serve it with
     rule.py         who is left out, and the rest by cost
     record.py       the same in words, for the record of a run
+    bakeoff.py      who of them is good enough, tried out
 
-The rule only says who may try; which of them is good enough, a bake-off decides. Nothing is fetched: a benchmark
+The rule only says who may try; which of them is good enough, the bake-off decides. Nothing is fetched: a benchmark
 stands in the catalogue with the page that it was read on, is shown, and decides nothing.
 """

@@ -28,6 +28,7 @@ Language = Annotated[str, Meta(pattern=rf"^([a-z]{{2,3}}|{MANY})\Z")]
 Parameters = Annotated[int, Meta(ge=1, le=10**13)]
 Count = Annotated[int, Meta(ge=1, le=10**5)]
 Tokens = Annotated[int, Meta(ge=1, le=10**9)]
+Bytes = Annotated[int, Meta(ge=0, le=10**12)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
 
 
@@ -65,6 +66,7 @@ class OpenModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         json: can be held to a JSON schema.
         lora: vLLM serves LoRA adapters on it.
         attention_layers: those that keep keys and values of every token; with `kv_heads` of `head_size` each.
+        state_bytes: what the other layers keep for a call, however long it gets: recurrent states, sliding windows.
         tool_call_parser, vllm_flags: what `vllm serve` is started with.
         source, read: where these facts stand, and when they stood there.
     """
@@ -81,6 +83,7 @@ class OpenModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     attention_layers: Count
     kv_heads: Count
     head_size: Count
+    state_bytes: Bytes = 0
     tool_call_parser: Name | None = None
     vllm_flags: tuple[Flag, ...] = ()
     source: Url

@@ -8,10 +8,10 @@ from enum import StrEnum
 from router.learning.selection.catalogue import OpenModel
 
 GIB = 2**30
-#: vLLM takes no more of a GPU unless told to (`--gpu-memory-utilization`).
+#: vLLM takes so much of a GPU unless told otherwise (`--gpu-memory-utilization`); lately 0.92.
 USABLE_SHARE = 0.9
 #: Weights of one adapter, as a share of the model's. Rank 16 on all linear layers is 0.8 % at 4 billion parameters,
-#: 1.7 % at 0.6 and 2 % at 0.35.
+#: 1.7 % at 0.6 and 2 % at 0.35. Of still smaller models it is more, and a few megabytes.
 ADAPTER_SHARE = 0.02
 #: CUDA's context, its graphs, activations.
 RUNTIME_BYTES = GIB
@@ -38,7 +38,7 @@ class Memory:
     """Bytes on the GPU.
 
     Attributes:
-        cache: keys and values of the calls that are answered at once, each as long as the task's get.
+        cache: keys, values and states of the calls that are answered at once, each as long as the task's get.
     """
 
     weights: int
@@ -55,6 +55,8 @@ class Memory:
 def memory_of(model: OpenModel, precision: Precision, context_tokens: int, calls: int, adapters: int) -> Memory:
     """What it takes to serve a model.
 
+    The cache is vLLM's (`AttentionSpec`, `MambaSpec` in `v1/kv_cache_interface.py`), less what is left of last blocks.
+
     Args:
         context_tokens: of one call, prompt and answer.
         calls: answered at once.
@@ -63,6 +65,6 @@ def memory_of(model: OpenModel, precision: Precision, context_tokens: int, calls
     token_bytes = 2 * model.attention_layers * model.kv_heads * model.head_size * _HALF_BYTES
     return Memory(
         weights=round(model.parameters * precision.bytes_per_parameter),
-        cache=token_bytes * context_tokens * calls,
+        cache=(token_bytes * context_tokens + model.state_bytes) * calls,
         adapters=round(model.parameters * ADAPTER_SHARE * _HALF_BYTES) * adapters,
     )

@@ -73,9 +73,12 @@ class Base:
         """
         import torch
         from transformers import AutoModelForCausalLM
+        from transformers.utils import is_flash_attn_2_available
 
         cuda = torch.cuda.is_available()
         kept: dict[str, Any] = {"dtype": torch.bfloat16 if cuda and method is not Method.FULL else torch.float32}
+        if cuda and is_flash_attn_2_available():
+            kept["attn_implementation"] = "flash_attention_2"
         if method is Method.QLORA:
             kept["quantization_config"] = _four_bits()
         return AutoModelForCausalLM.from_pretrained(self.path, local_files_only=True, **kept)

@@ -53,6 +53,7 @@ def fine_tune(
     method: Method = Method.LORA,
     recipe: Recipe | None = None,
     task: str = "a task",
+    origin: str | None = None,
     progress: Progress = lambda text: None,
 ) -> ModelCard:
     """Fine-tune a base model on one task's samples. On a GPU where there is one.
@@ -62,7 +63,7 @@ def fine_tune(
         out: directory of the result; made. For `lora` and `qlora` an adapter as vLLM loads it, for `full` a model with
             its tokeniser. Beside it, its model card.
         samples: of the training part only; some of their conversations serve early stopping.
-        task: what the model card calls it.
+        task, origin: what the model card says of the samples.
         progress: told `stage: how far`, with the time left.
 
     Returns:
@@ -84,12 +85,13 @@ def fine_tune(
         "recipe": asdict(recipe),
     }
     key = sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    draft = _Draft(out.with_name(f".{out.name}.draft"), key)
     if out.exists():
         card = ModelCard.read(out)
         if card is None or card.key != key:
             raise FileExistsError(f"{out} holds another model; give the new one another name")
+        draft.remove()  # a kill may have come between the last two lines
         return card
-    draft = _Draft(out.with_name(f".{out.name}.draft"), key)
     draft.begin()
     try:
         with quiet(), memory_errors_named(), threads_for(opened.parameters):
@@ -102,6 +104,7 @@ def fine_tune(
     card = ModelCard(
         key=key,
         task=task,
+        origin=origin,
         licence=opened.licence,
         versions=versions(),
         weights=weights_digest(*parts),
@@ -178,7 +181,8 @@ def _train(
     train, validation, unfit = _rendered(base, samples, recipe, progress)
     progress("loading the base model")
     model = base.model(method)
-    plan = _plan(base, train, method, recipe, packs="flash" in str(model.config._attn_implementation))
+    packs = "flash" in str(model.config._attn_implementation) if recipe.packing is None else recipe.packing
+    plan = _plan(base, train, method, recipe, packs)
     follower = Follower(len(base.tokenizer), progress)
     trainer = _trainer(base, model, plan, train, validation, draft, method, recipe, follower)
     checkpoint = draft.checkpoint()
@@ -228,7 +232,7 @@ def _plan(base: Base, train: Sequence[Rendered], method: Method, recipe: Recipe,
     """Fill in what the recipe leaves open.
 
     Args:
-        packs: samples in one row are kept apart by the attention itself, and padding costs; so they are packed.
+        packs: whether a row takes several samples: about as many as a batch has, if they fit a pass.
     """
     longest = max(map(len, train))
     rows = recipe.batch

@@ -22,6 +22,7 @@ class ModelCard:
     Attributes:
         key: hash of everything that it was asked to be made of; the same arguments have the same key.
         task: what the samples are of.
+        origin: where the samples are kept; None where the caller didn't say.
         dataset: hash of the samples.
         base, base_weights, licence: the model it began as; the licence None where its own card doesn't say.
         recipe: as it was given; what that left open is in `settings`.
@@ -37,6 +38,7 @@ class ModelCard:
 
     key: str
     task: str
+    origin: str | None
     dataset: str
     method: str
     base: str

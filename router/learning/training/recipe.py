@@ -44,6 +44,8 @@ class Recipe:
         batch: samples to a step.
         warmup: share of the steps in which the rate rises; it falls by a cosine afterwards.
         rank, alpha, dropout: of LoRA. vLLM takes ranks up to 16 unless told otherwise.
+        packing: several samples to a row, which the attention keeps apart by their positions; saves the padding. None:
+            where it does so at no cost, with flash attention.
         max_tokens: longer samples are left out, never cut: an answer to half a prompt teaches to guess. None: the
             model's context.
         min_samples: with fewer, training is refused.
@@ -63,6 +65,7 @@ class Recipe:
     rank: int = 16
     alpha: int = 32
     dropout: float = 0.0
+    packing: bool | None = None
     max_tokens: int | None = None
     min_samples: int = 50
     validation_share: float = 0.1

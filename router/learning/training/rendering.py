@@ -93,7 +93,7 @@ class Renderer:
         return fit, unfit
 
     def render(self, sample: Sample) -> Rendered | None:
-        """Render one sample; None where the template refuses it, as some refuse system messages.
+        """Render one sample; None where the template refuses it, as some refuse system messages, or loses the answer.
 
         Raises:
             ToolsUnrenderable: the template leaves out its tools, or the call that answers it.
@@ -109,9 +109,10 @@ class Renderer:
                 )
         except (TemplateError, TypeError):
             return None
-        if not whole.startswith(prompt):
-            return None
         answer = _NO_THOUGHT.sub("", whole[len(prompt) :])
+        said = chat[-1]["content"].strip()
+        if not whole.startswith(prompt) or said not in answer:
+            return None  # it rewrites the conversation, or takes contents in another form
         if any(call["function"]["name"] not in answer for call in chat[-1].get("tool_calls", ())):
             raise ToolsUnrenderable(
                 "the base model's chat template leaves out the tool calls that the task's answers make; "

@@ -54,7 +54,7 @@ class Log:
         self.database.upgrade(self.cipher)
 
     def bring_in(self, file: Path, form: str = "jsonl") -> int:
-        ledger = ledger_for(self.settings)
+        ledger = ledger_for(self.settings, self.database, self.cipher)
 
         def sink(records: Any) -> int:
             with self.database.write() as session:

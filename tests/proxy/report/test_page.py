@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -46,7 +47,8 @@ class Strict(HTMLParser):
 
 
 def shown(found: LogReport) -> str:
-    return page(found.report, is_learned=found.is_learned, made_at=NOW, version="1.2.3")
+    html = page(found.report, is_learned=found.is_learned, made_at=NOW, version="1.2.3")
+    return html.replace("\u00a0", " ")
 
 
 def parsed(html: str) -> Strict:
@@ -78,6 +80,20 @@ def test_loads_nothing_and_runs_nothing(found: LogReport) -> None:
     assert not [name for name, _ in parser.attributes if name.startswith("on")]
     assert not re.search(r"https?:|url\(|@import", html)
     assert "default-src 'none'" in html
+
+
+def test_break_even_is_told_where_costs_are_known_and_left_out_where_they_are_not(log: Log, found: LogReport) -> None:
+    assert "Training pays from" not in shown(found).split("How the figures were made")[0]
+    assert "UNDERSTUDY_SLM_GPU_USD_PER_HOUR" in shown(found)
+    log.settings = log.settings.model_copy(update={"slm_gpu_usd_per_hour": 2.0, "slm_url": {"main": "http://slm/v1"}})
+    costly = log.report()
+    [task] = costly.report.tasks
+    assert task.known.economics is not None
+    needed = task.known.economics.break_even_calls_per_month
+    assert needed is not None
+    html = shown(costly)
+    parsed(html)
+    assert f"{math.ceil(needed):,} a month" in html
 
 
 def test_prompts_are_hostile(found: LogReport) -> None:
@@ -121,7 +137,7 @@ def test_a_log_of_another_tool_is_enough(log: Log, name: str, form: str) -> None
 
 @pytest.mark.parametrize(("value", "said"), [(0, "0.0 %"), (0.0001, "< 0.1 %"), (0.0519, "5.2 %"), (1, "100.0 %")])
 def test_what_is_there_is_never_shown_as_nothing(value: float, said: str) -> None:
-    assert percent(value) == said
+    assert percent(value).replace("\u00a0", " ") == said
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,7 @@ def test_ones_own_models_are_added_and_take_the_place_of_their_namesakes(tmp_pat
         ("parameters = 1_000_000", f"parameters = {10**30}", "model 'us/tiny': parameters: "),
         ("tools = true", "tools = 1", "model 'us/tiny': tools: Expected `bool`, got `int`"),
         ("context_tokens", "context", "model 'us/tiny': Object "),
+        ("json = true", "json = true\nstate_bytes = -1", "model 'us/tiny': state_bytes: Expected `int` >= 0"),
         ("json = true", "json = true\ncolour = 1", "model 'us/tiny': Object contains unknown field `colour`"),
         ("json = true", 'json = true\n"two\\nlines" = 1', "contains unknown field `two lines`"),
         ('["en"]', "[]", "model 'us/tiny': languages: Expected `array` of length >= 1"),

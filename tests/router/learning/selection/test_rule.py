@@ -18,6 +18,7 @@ from router.learning.selection.record import record
 from router.learning.selection.rule import Selection, select
 
 CATALOGUE = load_catalogue()
+QWEN = next(model for model in CATALOGUE if model.name == "Qwen/Qwen3-0.6B")
 LANGUAGES = ["en", "de", "zh", "ja", "hi", "ru", "xx"]
 SCRIPTS = ["latin", "han", "kana", "devanagari", "cyrillic", "other"]
 LICENCES = ["apache-2.0", "mit", "llama3.2", "gemma"]
@@ -107,8 +108,15 @@ def test_fewer_bits_take_less_memory(model: OpenModel, context_tokens: int) -> N
     assert len(set(totals)) == len(totals)
 
 
+def test_a_state_is_kept_for_each_call_however_long_it_is() -> None:
+    stateful = msgspec.structs.replace(QWEN, state_bytes=1000)
+    for context_tokens in (1, 32_768):
+        caches = [memory_of(model, Precision.BF16, context_tokens, 8, 0).cache for model in (QWEN, stateful)]
+        assert caches[1] - caches[0] == 8 * 1000
+        assert caches[0] == 2 * 28 * 8 * 128 * 2 * context_tokens * 8  # keys and values by the config of Qwen3-0.6B
+
+
 ROOMY = Hardware(80 * GIB)
-QWEN = next(model for model in CATALOGUE if model.name == "Qwen/Qwen3-0.6B")
 PLAIN = msgspec.structs.replace(QWEN, tools=False, json=False, lora=False, languages=("en", "de"))
 
 

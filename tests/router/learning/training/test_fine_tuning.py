@@ -98,6 +98,16 @@ def test_training_stops_when_the_kept_conversations_get_no_better(base: Path, tm
     assert card.best_step == card.settings["steps_done"] - 20, "two checks of ten steps were no better"
 
 
+def test_samples_packed_into_one_row_do_not_see_each_other(base: Path, tmp_path: Path) -> None:
+    still = replace(QUICK, steps=1, checks=1, learning_rate=1e-12)
+    apart = fine_tune(base, tmp_path / "apart", sorting(), recipe=still)
+    packed = fine_tune(base, tmp_path / "packed", sorting(), recipe=replace(still, packing=True))
+    assert (apart.settings["packed"], packed.settings["packed"]) == (False, True)
+    assert packed.settings["rows_a_pass"] < apart.settings["rows_a_pass"]
+    (_, alone), (_, together) = apart.validation_losses[0], packed.validation_losses[0]
+    assert together == pytest.approx(alone, rel=1e-4)
+
+
 CHILD = """
 import json, sys, time
 from pathlib import Path
@@ -143,9 +153,11 @@ def test_a_killed_training_goes_on_and_ends_as_if_it_had_not_been_killed(base: P
 def test_the_same_training_again_is_the_same_model_and_another_is_refused(base: Path, tmp_path: Path) -> None:
     recipe = replace(QUICK, steps=2)
     card = fine_tune(base, tmp_path / "a", sorting(), recipe=recipe)
+    (tmp_path / ".a.draft").mkdir()
     told: list[str] = []
     assert fine_tune(base, tmp_path / "a", sorting(), recipe=recipe, progress=told.append) == card
     assert told == []
+    assert [path.name for path in tmp_path.iterdir()] == ["a"], "what a kill left after the last step is gone"
     with pytest.raises(FileExistsError, match="holds another model"):
         fine_tune(base, tmp_path / "a", sorting()[1:], recipe=recipe)
 

@@ -1,0 +1,71 @@
+"""A certificate from the shadow: live calls that an SLM answered beside the LLM, as many as it takes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import structlog
+
+from proxy.comparison import standard_of
+from proxy.judging import Judge
+from proxy.proof import proof_of, subject_today
+from proxy.settings import Settings
+from proxy.watched import Watched
+from router.certificate import Subject
+from router.learning.proof.certification import Provenance, certify
+from router.promotion import Stage
+from storage.cipher import Cipher
+from storage.database import WriteSession
+from storage.errors import NotFound
+from storage.repositories.certificates import add_certificate, list_certificates
+
+log = structlog.get_logger()
+
+
+def certify_shadow(session: WriteSession, settings: Settings, cipher: Cipher, judge: Judge, one: Watched) -> None:
+    """Draw one up for an SLM in the shadow that has none that holds, as soon as the evidence suffices.
+
+    It is looked at after every copy, which its bound allows. The threshold is that of the SLM's last certificate, for
+    it has to be chosen elsewhere; without one every answer is served.
+    """
+    promotion = one.promotion
+    if promotion.stage != Stage.SHADOW:
+        return
+    try:
+        subject = subject_today(
+            session, cipher, promotion.cluster_id, promotion.model, promotion.slm, promotion.adapter
+        )
+    except NotFound:
+        return  # the task is gone, and the promotion ends soon
+    if one.subject != (today := _as_json(subject)):  # of another LLM, say: that is other evidence
+        if one.subject:
+            one.copies = []
+        one.subject = today
+    standard = standard_of(settings)
+    if len(one.copies) < (standard.needed() or 0):
+        return
+    proof = proof_of(session, settings, subject)
+    if not proof.missing:
+        return
+    made = [datetime.fromisoformat(at) for _, _, _, at in one.copies]
+    certificate = certify(
+        subject,
+        one.evidence(),
+        Provenance("shadow", made[0], made[-1], len(list_certificates(session, promotion.cluster_id)) + 1),
+        proof.certificate.threshold if proof.certificate else None,
+        standard,
+        comparator=judge.comparison(session, promotion.cluster_id).of_task.name,
+        issued_at=datetime.now(UTC),
+    )
+    if certificate.passes:
+        row = add_certificate(
+            session, promotion.cluster_id, promotion.model, certificate.issued_at, certificate.to_json()
+        )
+        log.info(
+            "certificate.drawn_up", cluster=promotion.cluster_id, model=promotion.model, source="shadow",
+            certificate=row.certificate_id, n=certificate.n, failures=certificate.failures,
+        )  # fmt: skip
+
+
+def _as_json(subject: Subject) -> dict[str, str]:
+    return {name: getattr(subject, name) for name in Subject.__struct_fields__}
