@@ -27,7 +27,7 @@ from proxy.demo.course import Course
 from proxy.demo.operator import Operator, operator
 from proxy.demo.servers import DemoFailed, proxy
 from proxy.demo.slm_servers import Choice, SlmServer, choose
-from proxy.demo.tables import Outcome, show
+from proxy.demo.tables import MACHINE_USD_PER_HOUR, Outcome, show
 from proxy.demo.tiny_model import Sample, build_base, quiet, train_adapter
 from proxy.demo.traffic import Score, Traffic, narrow
 from proxy.replay.recordings import Recording, read_recordings
@@ -65,19 +65,27 @@ class Sizes:
     """
 
     tasks: int = 3
-    learned: int = 500
+    learned: int = 400
     open_ended: int = 60
     recorded: int = RECORDED
     served: int = 100
     most: int = 400
 
 
-def run(once: bool, slm_server: Choice, console: Console, base: Path | None = None, sizes: Sizes | None = None) -> int:
+def run(
+    once: bool,
+    slm_server: Choice,
+    console: Console,
+    base: Path | None = None,
+    sizes: Sizes | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> int:
     """Run the whole loop; then go on serving, unless `once`.
 
     Args:
         slm_server: what serves the small models.
         base: directory of a base model that is taken instead of one made here.
+        settings: further ones for the proxy, by their environment variables.
 
     Returns:
         The exit status: 0, or 130 where it was to run once and was interrupted.
@@ -91,7 +99,7 @@ def run(once: bool, slm_server: Choice, console: Console, base: Path | None = No
     try:
         with contextlib.ExitStack() as parts:
             try:
-                Story(work, slm_server, console, parts, base, sizes or Sizes()).tell(once)
+                Story(work, slm_server, console, parts, base, sizes or Sizes(), settings or {}).tell(once)
             finally:
                 for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                     signal.signal(ending, signal.SIG_IGN)  # a second Ctrl-C must not stop the stopping
@@ -113,8 +121,10 @@ class Story:
         parts: contextlib.ExitStack,
         base: Path | None,
         sizes: Sizes,
+        settings: Mapping[str, str],
     ) -> None:
         self._work = work
+        self._settings = dict(settings)
         self._console = console
         self._parts = parts
         self._sizes = sizes
@@ -141,8 +151,8 @@ class Story:
             base = beside.submit(self._base)
             self._listen()
             tasks = self._learn()
+            since = datetime.now(UTC)
             self._train(tasks, base)
-        since = datetime.now(UTC)
         trained = {agent.name: tasks[agent.name] for agent in self._trained()}
         live = self._prove(trained)
         self._act(live)
@@ -173,7 +183,9 @@ class Story:
             "UNDERSTUDY_AUTOPILOT": "on",
             "UNDERSTUDY_AUDIT_SHARE": str(AUDIT_SHARE),
             "UNDERSTUDY_LEARN_EVERY_HOURS": "0",
-        }
+            "UNDERSTUDY_TRAINING_USD_PER_HOUR": str(MACHINE_USD_PER_HOUR),
+            "UNDERSTUDY_SLM_GPU_USD_PER_HOUR": str(MACHINE_USD_PER_HOUR),
+        } | self._settings
         self._base_url = self._parts.enter_context(proxy(self._work, settings))
         self._operator = self._parts.enter_context(operator(self._base_url, self._token))
 
