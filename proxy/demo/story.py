@@ -34,10 +34,12 @@ from proxy.replay.recordings import Recording, read_recordings
 from proxy.replay.upstream import ReplayUpstream
 
 RECORDED = 200
-BASE_STEPS, ADAPTER_STEPS = 60, 180
+BASE_STEPS, ADAPTER_STEPS = 20, 180
 #: Share of the SLMs' answers that the LLM is asked for as well. By default it is 2 %, for a world with more calls.
 AUDIT_SHARE = 0.25
 CHANGED = "triage"
+#: Calls of an agent sent at once while SLMs are watched, and the pause after them.
+BATCH, BATCH_SECONDS = 10, 1.5
 LIVE_PAUSE_SECONDS = 2.0
 SAMPLE = Path(__file__).parent / "sample.jsonl"
 SHARED = Path("../shared/data/agent_calls.jsonl.gz")
@@ -265,19 +267,18 @@ class Story:
         """Call on until every task that can come to be served is; returns those."""
         stages: dict[str, str | None] = dict.fromkeys(tasks)
         with self._course.stage(PROVE) as progress:
-            sent, waiting = 0, set(tasks)
+            sent, waiting = 0, [name for name in tasks if self._is_proved(tasks[name])]
             while waiting and sent < self._sizes.most:
-                for name in sorted(waiting):
+                for name in waiting:
                     stage = self._operator.stage(tasks[name])
                     if stage != stages[name]:
-                        self._course.say(f"{name}: {stages[name] or 'candidate'} → {stage or 'retired'}")
-                    stages[name] = stage
-                waiting = {name for name in waiting if stages[name] != "live" and self._is_proved(tasks[name])}
-                if waiting:
-                    scores = self._traffic.send(self._base_url, dict.fromkeys(sorted(waiting), 10))
-                    self._outcome.add_proved(scores)
-                    sent += 10
-                    progress(sum(_PLACE[stages[name]] for name in tasks), 3 * len(tasks))
+                        self._course.say(f"{name}: {stages[name] or 'candidate'} → {stage or 'withdrawn'}")
+                    stages[name] = stage or stages[name] and "withdrawn"
+                waiting = [name for name in waiting if stages[name] not in ("live", "withdrawn")]
+                self._outcome.add_proved(self._traffic.send(self._base_url, dict.fromkeys(waiting, BATCH)))
+                sent += BATCH
+                progress(sum(_PLACE[stages[name]] for name in tasks), 3 * len(tasks))
+                time.sleep(BATCH_SECONDS)  # copies are made and judged meanwhile
         live = [name for name in tasks if stages[name] == "live"]
         self._course.say(f"live by proof, each step taken by the autopilot: {', '.join(live) or 'none'}")
         return live
@@ -308,12 +309,12 @@ class Story:
             while self._operator.stage(cluster_id) == "live":
                 if score.calls >= self._sizes.most:
                     raise DemoFailed(f"the change of {CHANGED} was not noticed in {score.calls} calls")
-                score += self._traffic.send(self._base_url, {CHANGED: 10})[CHANGED]
+                score += self._traffic.send(self._base_url, {CHANGED: BATCH})[CHANGED]
                 progress(min(score.calls, 60), 60)
-                time.sleep(1.0)
+                time.sleep(BATCH_SECONDS)
             took = time.monotonic() - began
             after = self._traffic.send(self._base_url, {CHANGED: 20})[CHANGED]
-        move = self._operator.cluster(cluster_id)["moves"][-1]
+        move = self._operator.cluster(cluster_id)["moves"][0]
         self._outcome.changed, self._outcome.after = score, after
         self._course.say(
             f"{CHANGED} was withdrawn by itself after {score.calls} calls, {took:.0f} s: {move['reason']};\n"
@@ -332,7 +333,7 @@ class Story:
             time.sleep(LIVE_PAUSE_SECONDS)
 
 
-_PLACE = {None: 0, "candidate": 0, "shadow": 1, "canary": 2, "live": 3, "retired": 0}
+_PLACE = {None: 0, "shadow": 1, "canary": 2, "live": 3, "withdrawn": 3}
 
 
 def _build(base: Path, texts: list[str]) -> None:
