@@ -273,7 +273,7 @@ class Story:
                     stage = self._operator.stage(tasks[name])
                     if stage != stages[name]:
                         self._course.say(f"{name}: {stages[name] or 'candidate'} → {stage or 'withdrawn'}")
-                    stages[name] = stage or stages[name] and "withdrawn"
+                    stages[name] = stage or (stages[name] and "withdrawn")
                 waiting = [name for name in waiting if stages[name] not in ("live", "withdrawn")]
                 self._outcome.add_proved(self._traffic.send(self._base_url, dict.fromkeys(waiting, BATCH)))
                 sent += BATCH
