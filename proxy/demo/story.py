@@ -14,8 +14,8 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
@@ -32,6 +32,7 @@ from proxy.demo.tiny_model import Sample, build_base, quiet, train_adapter
 from proxy.demo.traffic import Score, Traffic, narrow
 from proxy.replay.recordings import Recording, read_recordings
 from proxy.replay.upstream import ReplayUpstream
+from proxy.schedule import TRAINABLE_CONVERSATIONS
 
 RECORDED = 200
 BASE_STEPS, ADAPTER_STEPS = 20, 180
@@ -152,9 +153,10 @@ class Story:
         with ThreadPoolExecutor(1) as beside:
             base = beside.submit(self._base)
             self._listen()
+            path = base.result()
             tasks = self._learn()
             since = datetime.now(UTC)
-            self._train(tasks, base)
+            self._train(tasks, path)
         trained = {agent.name: tasks[agent.name] for agent in self._trained()}
         live = self._prove(trained)
         self._act(live)
@@ -202,6 +204,8 @@ class Story:
 
     def _listen(self) -> None:
         sizes = self._sizes
+        if not self._slm.takes_adapters:  # else the learner would see that it pays to train, and do so by itself
+            sizes = replace(sizes, learned=min(sizes.learned, TRAINABLE_CONVERSATIONS - 20))
         counts = {agent.name: sizes.learned if agent.narrow else sizes.open_ended for agent in AGENTS}
         with self._course.stage(LISTEN) as progress:
             scores = self._traffic.send(self._base_url, counts, sizes.recorded, progress)
@@ -215,6 +219,9 @@ class Story:
         )
 
     def _learn(self) -> dict[str, str]:
+        """Find the tasks; returns agent's name → its task's id."""
+        if self._given_base is None:
+            self._course.say("a base model of a million parameters, made here meanwhile: it knows no task")
         with self._course.stage(LEARN) as progress:
             self._operator.run({"kind": "learn"}, lambda share: progress(round(100 * share), 100))
             tasks = self._operator.tasks({agent.name: agent.system for agent in AGENTS})
@@ -226,26 +233,32 @@ class Story:
         """The agents whose tasks get an SLM."""
         return narrow()[: self._sizes.tasks if self._slm.takes_adapters else 1]
 
-    def _train(self, tasks: Mapping[str, str], base: Future[Path]) -> None:
+    def _train(self, tasks: Mapping[str, str], base: Path) -> None:
         """Train and evaluate, task by task; the autopilot brings those that are proved into their shadows."""
         agents = self._trained()
         with self._course.stage(TRAIN) as progress:
-            path = base.result()
-            if self._given_base is None:
-                self._course.say("a base model of a million parameters, made here from nothing: it knows no task")
-            for number, agent in enumerate(agents):
+            if self._slm.takes_adapters:
+                self._slm.serve(base)
+                runs = [self._training(tasks[agent.name], agent.name, base) for agent in agents]
+            else:
+                model = self._merged(base, tasks[agents[0].name], progress)
+                wish = {"kind": "evaluate", "cluster": tasks[agents[0].name], "model": model}
+                runs = [self._operator.post("/runs", wish)["id"]]
+            for number, (agent, run_id) in enumerate(zip(agents, runs, strict=True)):
 
                 def tell(share: float, number: int = number) -> None:
                     progress(round(100 * (number + share / 3)), 100 * len(agents))
 
-                wish = {"cluster": tasks[agent.name]}
-                if self._slm.takes_adapters:
-                    self._slm.serve(path)
-                    wish |= {"kind": "train", "base": str(path), "model": agent.name}
-                else:
-                    wish |= {"kind": "evaluate", "model": self._merged(path, tasks[agent.name], progress)}
-                run = self._operator.run(wish, tell)
+                run = self._operator.follow(run_id, tell)
                 self._course.say(f"{agent.name}: {run['figures']['evaluate']['in_words']}")
+
+    def _training(self, cluster_id: str, name: str, base: Path) -> str:
+        """The run that trains for a task: the learner's own, where it was quicker to see what is worth it."""
+        for run in self._operator.get("/runs")["data"]:
+            if run["kind"] == "train" and run["cluster"] == cluster_id:
+                return str(run["id"])
+        wish = {"kind": "train", "cluster": cluster_id, "base": str(base), "model": name}
+        return str(self._operator.post("/runs", wish)["id"])
 
     def _merged(self, base: Path, cluster_id: str, progress: Callable[[int, int], None]) -> str:
         """Train one task's adapter here, for a server that has to be started with it; returns the model's name."""
