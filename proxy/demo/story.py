@@ -59,17 +59,17 @@ class Sizes:
 
     Attributes:
         tasks: how many narrow tasks get an SLM.
-        learned: of each narrow agent before anything is trained. A quarter of them certify: 59 without a failure are
-            the least, 93 with one, 124 with two.
-        open_ended: of each other agent.
+        learned: of each of their agents before anything is trained. A quarter of them certify: 59 without a failure
+            are the least, 93 with one, 124 with two.
+        others: of each other agent.
         recorded: recorded calls of real agents, beside them.
         served: of each narrow agent, once their SLMs serve.
         most: to wait for a stage, or for a demotion.
     """
 
     tasks: int = 3
-    learned: int = 400
-    open_ended: int = 60
+    learned: int = 600
+    others: int = 60
     recorded: int = RECORDED
     served: int = 100
     most: int = 400
@@ -206,7 +206,8 @@ class Story:
         sizes = self._sizes
         if not self._slm.takes_adapters:  # else the learner would see that it pays to train, and do so by itself
             sizes = replace(sizes, learned=min(sizes.learned, TRAINABLE_CONVERSATIONS - 20))
-        counts = {agent.name: sizes.learned if agent.narrow else sizes.open_ended for agent in AGENTS}
+        trained = self._trained()
+        counts = {agent.name: sizes.learned if agent in trained else sizes.others for agent in AGENTS}
         with self._course.stage(LISTEN) as progress:
             scores = self._traffic.send(self._base_url, counts, sizes.recorded, progress)
             self._operator.await_log(self._traffic.calls)
@@ -214,8 +215,8 @@ class Story:
         recorded = self._traffic.calls - sum(counts.values())
         source = "recorded calls of real agents" if SHARED.exists() else "hand-written calls of other agents"
         self._course.say(
-            f"{self._traffic.calls} calls relayed and logged: {sizes.learned} of each of {len(narrow())} narrow tasks,"
-            f"\n        {sizes.open_ended} of each open-ended one, {recorded} {source}"
+            f"{self._traffic.calls} calls relayed and logged: {sizes.learned} of each of {len(trained)} narrow tasks,"
+            f"\n        {sizes.others} of each other one, {recorded} {source}"
         )
 
     def _learn(self) -> dict[str, str]:
