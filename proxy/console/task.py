@@ -33,7 +33,7 @@ from storage.repositories.watches import get_watch
 router = page_router()
 
 EXAMPLES = 3
-MAX_EXAMPLE_CHARS = 2_000
+MAX_EXAMPLE_CHARS = 1_500
 MAX_MOVES = 50
 _MASK = re.compile(r"(?<!#)(?!^# )(#)(?!#)")
 #: What the address may ask the page to say; nothing else is ever repeated from it.
@@ -122,10 +122,13 @@ def _examples(state: State, task: ClusterDetails) -> list[Example]:
                 call.row.response_content_encoding,
             )
             payload = _payload(said(read_request(call.request_body)), template)
-            found.append(
-                Example(format_call_id(call_id), payload[:MAX_EXAMPLE_CHARS], said(answer)[:MAX_EXAMPLE_CHARS])
-            )
+            found.append(Example(format_call_id(call_id), _end(payload), said(answer)[:MAX_EXAMPLE_CHARS]))
     return found
+
+
+def _end(text: str) -> str:
+    """What comes last in a request says most about it."""
+    return text if len(text) <= MAX_EXAMPLE_CHARS else "…" + text[-MAX_EXAMPLE_CHARS:]
 
 
 def _payload(text: str, template: set[str]) -> str:

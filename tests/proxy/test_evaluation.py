@@ -313,13 +313,12 @@ def test_free_text_is_compared_by_the_encoder(workshop: Workshop, fake: FakeVllm
     know(workshop, {"kind": "text", "min_chars": 1})
     log_calls(workshop, tickets(24), answer=lambda text: "Your parcel is late. We are sorry.")
     with_encoder = workshop.settings.model_copy(update={"encoder": "sentence-transformers/all-MiniLM-L6-v2"})
-    fake.answerer = lambda request: ("We are sorry. Your parcel is late!", 0.9)
+    says = {True: "We are sorry. Your parcel is late!", False: "Please reset your password."}
+    fake.answerer = lambda request: (says["Ticket 23:" not in asked(request)], 0.9)
     ours = Workshop(with_encoder, workshop.database, workshop.cipher, workshop.artifacts, print)
-    _, close = evaluate(ours, "c-1", "tiny")
-    fake.answerer = lambda request: ("Please reset your password.", 0.9)
-    _, far = evaluate(ours, "c-1", "tiny")
-    assert (close.n, close.failures, far.n, far.failures) == (6, 0, 6, 6)
-    assert "all-MiniLM-L6-v2" in close.comparator
+    _, certificate = evaluate(ours, "c-1", "tiny")
+    assert (certificate.n, certificate.failures) == (6, 1)
+    assert "all-MiniLM-L6-v2" in certificate.comparator
 
 
 def test_a_large_calibration_split_proves_its_threshold_and_a_small_one_suggests_it() -> None:
