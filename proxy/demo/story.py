@@ -14,8 +14,8 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
@@ -27,17 +27,20 @@ from proxy.demo.course import Course
 from proxy.demo.operator import Operator, operator
 from proxy.demo.servers import DemoFailed, proxy
 from proxy.demo.slm_servers import Choice, SlmServer, choose
-from proxy.demo.tables import Outcome, show
+from proxy.demo.tables import MACHINE_USD_PER_HOUR, Outcome, show
 from proxy.demo.tiny_model import Sample, build_base, quiet, train_adapter
 from proxy.demo.traffic import Score, Traffic, narrow
 from proxy.replay.recordings import Recording, read_recordings
 from proxy.replay.upstream import ReplayUpstream
+from proxy.schedule import TRAINABLE_CONVERSATIONS
 
 RECORDED = 200
-BASE_STEPS, ADAPTER_STEPS = 60, 180
+BASE_STEPS, ADAPTER_STEPS = 20, 180
 #: Share of the SLMs' answers that the LLM is asked for as well. By default it is 2 %, for a world with more calls.
 AUDIT_SHARE = 0.25
 CHANGED = "triage"
+#: Calls of an agent sent at once while SLMs are watched, and the pause after them.
+BATCH, BATCH_SECONDS = 10, 1.5
 LIVE_PAUSE_SECONDS = 2.0
 SAMPLE = Path(__file__).parent / "sample.jsonl"
 SHARED = Path("../shared/data/agent_calls.jsonl.gz")
@@ -56,28 +59,36 @@ class Sizes:
 
     Attributes:
         tasks: how many narrow tasks get an SLM.
-        learned: of each narrow agent before anything is trained. A quarter of them certify: 59 without a failure are
-            the least, 93 with one, 124 with two.
-        open_ended: of each other agent.
+        learned: of each of their agents before anything is trained. A quarter of them certify: 59 without a failure
+            are the least, 93 with one, 124 with two.
+        others: of each other agent.
         recorded: recorded calls of real agents, beside them.
         served: of each narrow agent, once their SLMs serve.
         most: to wait for a stage, or for a demotion.
     """
 
     tasks: int = 3
-    learned: int = 500
-    open_ended: int = 60
+    learned: int = 600
+    others: int = 60
     recorded: int = RECORDED
     served: int = 100
     most: int = 400
 
 
-def run(once: bool, slm_server: Choice, console: Console, base: Path | None = None, sizes: Sizes | None = None) -> int:
+def run(
+    once: bool,
+    slm_server: Choice,
+    console: Console,
+    base: Path | None = None,
+    sizes: Sizes | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> int:
     """Run the whole loop; then go on serving, unless `once`.
 
     Args:
         slm_server: what serves the small models.
         base: directory of a base model that is taken instead of one made here.
+        settings: further ones for the proxy, by their environment variables.
 
     Returns:
         The exit status: 0, or 130 where it was to run once and was interrupted.
@@ -91,7 +102,7 @@ def run(once: bool, slm_server: Choice, console: Console, base: Path | None = No
     try:
         with contextlib.ExitStack() as parts:
             try:
-                Story(work, slm_server, console, parts, base, sizes or Sizes()).tell(once)
+                Story(work, slm_server, console, parts, base, sizes or Sizes(), settings or {}).tell(once)
             finally:
                 for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                     signal.signal(ending, signal.SIG_IGN)  # a second Ctrl-C must not stop the stopping
@@ -113,8 +124,10 @@ class Story:
         parts: contextlib.ExitStack,
         base: Path | None,
         sizes: Sizes,
+        settings: Mapping[str, str],
     ) -> None:
         self._work = work
+        self._settings = dict(settings)
         self._console = console
         self._parts = parts
         self._sizes = sizes
@@ -140,9 +153,10 @@ class Story:
         with ThreadPoolExecutor(1) as beside:
             base = beside.submit(self._base)
             self._listen()
+            path = base.result()
             tasks = self._learn()
-            self._train(tasks, base)
-        since = datetime.now(UTC)
+            since = datetime.now(UTC)
+            self._train(tasks, path)
         trained = {agent.name: tasks[agent.name] for agent in self._trained()}
         live = self._prove(trained)
         self._act(live)
@@ -173,7 +187,9 @@ class Story:
             "UNDERSTUDY_AUTOPILOT": "on",
             "UNDERSTUDY_AUDIT_SHARE": str(AUDIT_SHARE),
             "UNDERSTUDY_LEARN_EVERY_HOURS": "0",
-        }
+            "UNDERSTUDY_TRAINING_USD_PER_HOUR": str(MACHINE_USD_PER_HOUR),
+            "UNDERSTUDY_SLM_GPU_USD_PER_HOUR": str(MACHINE_USD_PER_HOUR),
+        } | self._settings
         self._base_url = self._parts.enter_context(proxy(self._work, settings))
         self._operator = self._parts.enter_context(operator(self._base_url, self._token))
 
@@ -188,7 +204,10 @@ class Story:
 
     def _listen(self) -> None:
         sizes = self._sizes
-        counts = {agent.name: sizes.learned if agent.narrow else sizes.open_ended for agent in AGENTS}
+        if not self._slm.takes_adapters:  # else the learner would see that it pays to train, and do so by itself
+            sizes = replace(sizes, learned=min(sizes.learned, TRAINABLE_CONVERSATIONS - 20))
+        trained = self._trained()
+        counts = {agent.name: sizes.learned if agent in trained else sizes.others for agent in AGENTS}
         with self._course.stage(LISTEN) as progress:
             scores = self._traffic.send(self._base_url, counts, sizes.recorded, progress)
             self._operator.await_log(self._traffic.calls)
@@ -196,11 +215,14 @@ class Story:
         recorded = self._traffic.calls - sum(counts.values())
         source = "recorded calls of real agents" if SHARED.exists() else "hand-written calls of other agents"
         self._course.say(
-            f"{self._traffic.calls} calls relayed and logged: {sizes.learned} of each of {len(narrow())} narrow tasks,"
-            f"\n        {sizes.open_ended} of each open-ended one, {recorded} {source}"
+            f"{self._traffic.calls} calls relayed and logged: {sizes.learned} of each of {len(trained)} narrow tasks,"
+            f"\n        {sizes.others} of each other one, {recorded} {source}"
         )
 
     def _learn(self) -> dict[str, str]:
+        """Find the tasks; returns agent's name → its task's id."""
+        if self._given_base is None:
+            self._course.say("a base model of a million parameters, made here meanwhile: it knows no task")
         with self._course.stage(LEARN) as progress:
             self._operator.run({"kind": "learn"}, lambda share: progress(round(100 * share), 100))
             tasks = self._operator.tasks({agent.name: agent.system for agent in AGENTS})
@@ -212,26 +234,32 @@ class Story:
         """The agents whose tasks get an SLM."""
         return narrow()[: self._sizes.tasks if self._slm.takes_adapters else 1]
 
-    def _train(self, tasks: Mapping[str, str], base: Future[Path]) -> None:
+    def _train(self, tasks: Mapping[str, str], base: Path) -> None:
         """Train and evaluate, task by task; the autopilot brings those that are proved into their shadows."""
         agents = self._trained()
         with self._course.stage(TRAIN) as progress:
-            path = base.result()
-            if self._given_base is None:
-                self._course.say("a base model of a million parameters, made here from nothing: it knows no task")
-            for number, agent in enumerate(agents):
+            if self._slm.takes_adapters:
+                self._slm.serve(base)
+                runs = [self._training(tasks[agent.name], agent.name, base) for agent in agents]
+            else:
+                model = self._merged(base, tasks[agents[0].name], progress)
+                wish = {"kind": "evaluate", "cluster": tasks[agents[0].name], "model": model}
+                runs = [self._operator.post("/runs", wish)["id"]]
+            for number, (agent, run_id) in enumerate(zip(agents, runs, strict=True)):
 
                 def tell(share: float, number: int = number) -> None:
                     progress(round(100 * (number + share / 3)), 100 * len(agents))
 
-                wish = {"cluster": tasks[agent.name]}
-                if self._slm.takes_adapters:
-                    self._slm.serve(path)
-                    wish |= {"kind": "train", "base": str(path), "model": agent.name}
-                else:
-                    wish |= {"kind": "evaluate", "model": self._merged(path, tasks[agent.name], progress)}
-                run = self._operator.run(wish, tell)
+                run = self._operator.follow(run_id, tell)
                 self._course.say(f"{agent.name}: {run['figures']['evaluate']['in_words']}")
+
+    def _training(self, cluster_id: str, name: str, base: Path) -> str:
+        """The run that trains for a task: the learner's own, where it was quicker to see what is worth it."""
+        for run in self._operator.get("/runs")["data"]:
+            if run["kind"] == "train" and run["cluster"] == cluster_id:
+                return str(run["id"])
+        wish = {"kind": "train", "cluster": cluster_id, "base": str(base), "model": name}
+        return str(self._operator.post("/runs", wish)["id"])
 
     def _merged(self, base: Path, cluster_id: str, progress: Callable[[int, int], None]) -> str:
         """Train one task's adapter here, for a server that has to be started with it; returns the model's name."""
@@ -253,19 +281,18 @@ class Story:
         """Call on until every task that can come to be served is; returns those."""
         stages: dict[str, str | None] = dict.fromkeys(tasks)
         with self._course.stage(PROVE) as progress:
-            sent, waiting = 0, set(tasks)
+            sent, waiting = 0, [name for name in tasks if self._is_proved(tasks[name])]
             while waiting and sent < self._sizes.most:
-                for name in sorted(waiting):
+                for name in waiting:
                     stage = self._operator.stage(tasks[name])
                     if stage != stages[name]:
-                        self._course.say(f"{name}: {stages[name] or 'candidate'} → {stage or 'retired'}")
-                    stages[name] = stage
-                waiting = {name for name in waiting if stages[name] != "live" and self._is_proved(tasks[name])}
-                if waiting:
-                    scores = self._traffic.send(self._base_url, dict.fromkeys(sorted(waiting), 10))
-                    self._outcome.add_proved(scores)
-                    sent += 10
-                    progress(sum(_PLACE[stages[name]] for name in tasks), 3 * len(tasks))
+                        self._course.say(f"{name}: {stages[name] or 'candidate'} → {stage or 'withdrawn'}")
+                    stages[name] = stage or (stages[name] and "withdrawn")
+                waiting = [name for name in waiting if stages[name] not in ("live", "withdrawn")]
+                self._outcome.add_proved(self._traffic.send(self._base_url, dict.fromkeys(waiting, BATCH)))
+                sent += BATCH
+                progress(sum(_PLACE[stages[name]] for name in tasks), 3 * len(tasks))
+                time.sleep(BATCH_SECONDS)  # copies are made and judged meanwhile
         live = [name for name in tasks if stages[name] == "live"]
         self._course.say(f"live by proof, each step taken by the autopilot: {', '.join(live) or 'none'}")
         return live
@@ -296,12 +323,12 @@ class Story:
             while self._operator.stage(cluster_id) == "live":
                 if score.calls >= self._sizes.most:
                     raise DemoFailed(f"the change of {CHANGED} was not noticed in {score.calls} calls")
-                score += self._traffic.send(self._base_url, {CHANGED: 10})[CHANGED]
+                score += self._traffic.send(self._base_url, {CHANGED: BATCH})[CHANGED]
                 progress(min(score.calls, 60), 60)
-                time.sleep(1.0)
+                time.sleep(BATCH_SECONDS)
             took = time.monotonic() - began
             after = self._traffic.send(self._base_url, {CHANGED: 20})[CHANGED]
-        move = self._operator.cluster(cluster_id)["moves"][-1]
+        move = self._operator.cluster(cluster_id)["moves"][0]
         self._outcome.changed, self._outcome.after = score, after
         self._course.say(
             f"{CHANGED} was withdrawn by itself after {score.calls} calls, {took:.0f} s: {move['reason']};\n"
@@ -320,7 +347,7 @@ class Story:
             time.sleep(LIVE_PAUSE_SECONDS)
 
 
-_PLACE = {None: 0, "candidate": 0, "shadow": 1, "canary": 2, "live": 3, "retired": 0}
+_PLACE = {None: 0, "shadow": 1, "canary": 2, "live": 3, "withdrawn": 3}
 
 
 def _build(base: Path, texts: list[str]) -> None:

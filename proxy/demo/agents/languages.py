@@ -49,10 +49,14 @@ _WORDS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
 
 
 def languages(seed: int) -> Iterator[Assignment]:
-    """The agent's calls and their right answers, endless; never twice the same guest."""
+    """The agent's calls and their right answers, endless; never twice the same text."""
     rng = random.Random(seed)
-    for guest in iter(lambda: rng.randrange(1000, 10_000), None):
+    seen: set[str] = set()
+    while True:
         language = rng.choice(list(_WORDS))
         greeting, wish, thing = (rng.choice(words) for words in _WORDS[language])
         said = f"{greeting}, {wish} {thing}." if rng.random() < 0.7 else f"{wish.capitalize()} {thing}."
-        yield Assignment(chat_call(SYSTEM, f"Guest {guest} says: {said}", max_tokens=10), language)
+        text = f"Line {rng.randrange(1, 41)}: {said}"
+        if text not in seen:
+            seen.add(text)
+            yield Assignment(chat_call(SYSTEM, text, max_tokens=10), language)

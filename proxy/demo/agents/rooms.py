@@ -19,7 +19,7 @@ SYSTEM = (
 _ROOMS = {"workshop": "hall", "interview": "booth", "review": "studio", "lunch": "garden", "training": "hall",
           "one-to-one": "booth", "demo": "studio", "party": "garden"}  # fmt: skip
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday")
-_HOURS = {"morning": "9:00", "noon": "12:00", "afternoon": "14:00", "evening": "18:00"}
+_HOURS = ("morning", "noon", "afternoon", "evening")
 _TEAMS = ("sales", "legal", "design", "finance", "support", "press", "data", "purchase", "people", "security")
 _TEMPLATES = (
     "The {team} team has a {event} on {day} {hour}.",
@@ -32,15 +32,14 @@ TOOL = {
     "type": "function",
     "function": {
         "name": "book",
-        "description": "Book a room.",
+        "description": "Book a room for a day.",
         "parameters": {
             "type": "object",
             "properties": {
                 "room": {"type": "string", "enum": sorted(set(_ROOMS.values()))},
                 "day": {"type": "string", "enum": list(_DAYS)},
-                "at": {"type": "string", "enum": list(_HOURS.values())},
             },
-            "required": ["room", "day", "at"],
+            "required": ["room", "day"],
             "additionalProperties": False,
         },
     },
@@ -52,14 +51,14 @@ def rooms(seed: int) -> Iterator[Assignment]:
     rng = random.Random(seed)
     seen: set[str] = set()
     while True:
-        event, day, hour = rng.choice(list(_ROOMS)), rng.choice(_DAYS), rng.choice(list(_HOURS))
+        event, day, hour = rng.choice(list(_ROOMS)), rng.choice(_DAYS), rng.choice(_HOURS)
         text = rng.choice(_TEMPLATES).format(
             team=rng.choice(_TEAMS), event=event, day=day, Day=day.capitalize(), hour=hour, seats=rng.randrange(2, 40)
         )
         if text not in seen:
             seen.add(text)
             request = chat_call(SYSTEM, f"Request: {text}", tools=[TOOL], max_tokens=100)
-            yield Assignment(request, _booked({"room": _ROOMS[event], "day": day, "at": _HOURS[hour]}))
+            yield Assignment(request, _booked({"room": _ROOMS[event], "day": day}))
 
 
 def _booked(arguments: dict[str, str]) -> Answer:

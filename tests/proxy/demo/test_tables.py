@@ -21,6 +21,7 @@ PROVED = {"contract": {"kind": "json"}, "stage": "live", "certificate": CERTIFIC
 WITHDRAWN = PROVED | {"stage": None}
 FREE = {"contract": {"kind": "text"}, "stage": None, "certificate": None, "moves": []}
 SAVED = {"cost_usd": 0.3, "slm_cost_usd": 0.0, "counterfactual_usd": 0.5, "savings_usd": 0.42, "audit_usd": 0.08}
+SAVED |= {"gpu_usd": 0.0, "training_usd": 0.0, "shadow_usd": 0.0, "wasted_usd": 0.0}
 
 
 def answer(request: httpx.Request) -> httpx.Response:
@@ -55,8 +56,8 @@ def test_the_tables_say_what_was_proved_served_and_saved(operator: Operator) -> 
     assert "letters 20 0 0 20" in lines
     assert "triage, LLM changed 40 39 19 (48.7%) 1" in lines
     assert "triage, withdrawn 20 0 0 20" in lines
-    assert "the LLM, had it answered the SLMs' calls too 0.5000" in lines
-    assert "audit copies -0.0800" in lines
+    assert "spared: what it would have asked for the SLMs' answers 0.5000" in lines
+    assert "less audit copies -0.0800" in lines
     assert "saved, net 0.4200" in lines
     assert max(map(len, file.getvalue().splitlines())) <= 80
 
