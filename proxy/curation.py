@@ -10,13 +10,10 @@ from proxy.settings import Settings
 from router.contract import OutputContract
 from storage.cipher import Cipher
 from storage.database import Database
-from storage.models import Call
-from storage.repositories.calls import StoredCall, iter_calls
 from storage.repositories.clusters import get_cluster
-from storage.repositories.keys import origins_without_training
 
 if TYPE_CHECKING:
-    from router.learning.curation.samples import Candidate, Curated
+    from router.learning.curation.samples import Curated
 
 
 def curate_cluster(
@@ -39,41 +36,15 @@ def curate_cluster(
         )
     with database.read() as session:
         contract = OutputContract.from_json(get_cluster(session, cipher, cluster_id).contract)
-        forbidden = origins_without_training(session)
     progress("loading the recognisers")
     try:  # takes seconds: what is refused, is refused before
+        from proxy.candidates import candidates_of, rules_of
         from router.learning.curation.curate import curate
         from router.learning.curation.reading import Reader, standard_recognisers
-        from router.learning.curation.samples import Rules
     except ImportError as error:
         raise Conflict(f"{error.name} is not installed; pip install 'understudy[train]'") from error
     reader = Reader(standard_recognisers())
-    candidates = []
-
-    def count(damaged: Call) -> None:
-        candidates.append(candidate_of(StoredCall(damaged, None, None, ())))
-
     with database.read() as session:
-        stored_calls = iter_calls(session, cipher, cluster_id=cluster_id, on_damaged=count)
-        for number, stored in enumerate(stored_calls, 1):
-            candidates.append(candidate_of(stored))
-            if number % 1000 == 0:
-                progress(f"reading the log: {number} calls")
-    rules = Rules(forbidden_origins=forbidden)
+        rules = rules_of(session)
+        candidates = candidates_of(session, cipher, cluster_id, progress)
     return curate(candidates, contract, reader, rules, lambda stage, share: progress(f"{stage}: {share:.0%}"))
-
-
-def candidate_of(stored: StoredCall) -> Candidate:
-    """A logged call as curation takes it."""
-    from proxy.learning import logged_call
-    from router.learning.curation.samples import Candidate
-
-    row = stored.row
-    return Candidate(
-        call=logged_call(stored) if stored.request_body else None,
-        origin=row.origin.hex(),
-        upstream=row.upstream,
-        session=row.session or "",
-        served_by=row.served_by,
-        redacted=row.log == "redacted",
-    )

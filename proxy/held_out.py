@@ -10,14 +10,14 @@ from hashlib import blake2b
 
 import orjson
 
-from proxy.curation import candidate_of
+from proxy.candidates import candidates_of, rules_of
 from router.features import CallFeatures
 from router.learning.curation.division import Assigned, divide
-from router.learning.curation.samples import HeldOut, Rules
+from router.learning.curation.samples import HeldOut
 from router.learning.curation.splits import Split
 from storage.cipher import Cipher
 from storage.database import ReadSession
-from storage.repositories.calls import iter_calls, reported_models
+from storage.repositories.calls import reported_models
 
 #: Of each split; the newest are taken. Twenty times what a certificate needs.
 MOST_CONVERSATIONS = 1500
@@ -60,13 +60,8 @@ def held_out_calls(
         progress: told `stage: how far`.
     """
     teachers = set(reported_models(session, cluster_id))
-    candidates = []
-    for number, stored in enumerate(iter_calls(session, cipher, cluster_id=cluster_id), 1):
-        if stored.row.model_reported in teachers or stored.row.model_reported is None:
-            candidates.append(candidate_of(stored))
-        if number % 1000 == 0:
-            progress(f"reading the log: {number} calls")
-    calls = divide(candidates, Rules()).calls
+    divided = divide(candidates_of(session, cipher, cluster_id, progress), rules_of(session)).calls
+    calls = [each for each in divided if each.candidate.teacher in teachers or each.candidate.teacher is None]
     if kept is None:
         sides = [[each for each in calls if each.side is side] for side in (Split.CALIBRATION, Split.CERTIFICATION)]
     else:

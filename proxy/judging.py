@@ -10,9 +10,9 @@ import orjson
 import structlog
 
 from proxy.comparison import Comparison, encoder_of
-from proxy.learning import logged_call
 from proxy.logs import OncePerMinute
 from proxy.settings import Settings
+from proxy.teacher import logged_call
 from proxy.wire.answer import read_answer
 from router.contract import Answer, OutputContract
 from router.learning import corpus

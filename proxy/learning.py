@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
 
 from proxy.errors import Conflict
 from proxy.lineage import Change, changes_of, put_on_record
-from proxy.wire.answer import read_answer
+from proxy.teacher import taught_calls
 from router.encoder import StaticEncoder, TransformerEncoder
 from router.errors import SnapshotInvalid
-from router.learning.corpus import LoggedCall, read_logged_call
 from router.learning.discovery import discover
 from router.learning.distillation import distill
 from router.snapshot import Snapshot
@@ -22,7 +21,7 @@ from storage.database import Database
 from storage.errors import StorageError
 from storage.ids import parse_call_id
 from storage.models import Call
-from storage.repositories.calls import StoredCall, assign_clusters, iter_calls
+from storage.repositories.calls import assign_clusters
 from storage.repositories.clusters import StoredCluster, activate_snapshot
 from storage.repositories.state import active_snapshot_id, lock_serving
 
@@ -78,7 +77,8 @@ def learn_from_log(
     """
     damaged: list[Call] = []
     with database.read() as session:
-        calls = _read(iter_calls(session, cipher, on_damaged=damaged.append), progress)
+        taught = taught_calls(session, cipher, progress, on_damaged=damaged.append)
+        calls = [each.call for each in taught if each.call is not None]
         active = active_snapshot_id(session)
     if not calls and damaged:
         raise Conflict(f"the log holds no call to learn from: {damaged_calls(len(damaged))}")
@@ -135,17 +135,6 @@ def _static_encoder(source: str, previous: Snapshot | None) -> StaticEncoder | N
         return None
 
 
-def _read(log: Iterable[StoredCall], progress: Callable[[str], None]) -> list[LoggedCall]:
-    """The calls of the log that can be read."""
-    calls = []
-    for number, stored in enumerate(log, 1):
-        if (call := logged_call(stored)) is not None:
-            calls.append(call)
-        if number % 1000 == 0:
-            progress(f"reading the log: {number} calls")
-    return calls
-
-
 def _with_share(progress: Callable[[str], None]) -> Callable[[str, float], None]:
     """Tell `progress` a stage and its share done as one line."""
     return lambda stage, share: progress(f"{stage}: {share:.0%}" if share else stage)
@@ -160,18 +149,3 @@ def _open(artifacts: ArtifactStore, snapshot_id: str | None) -> Snapshot | None:
     except (StorageError, SnapshotInvalid) as error:
         log.warning("snapshot.not_loaded", snapshot=snapshot_id, error=str(error))
         return None
-
-
-def logged_call(stored: StoredCall) -> LoggedCall | None:
-    """A stored call as discovery sees it; None when its body can't be read.
-
-    Answers count only where the LLM gave them whole: an SLM's answers are no evidence of what the LLM answers.
-    """
-    row = stored.row
-    usable = row.served_by == "llm" and row.ended == "finished" and row.status == 200 and stored.response_body
-    answer = (
-        read_answer(row.endpoint, stored.response_body or b"", row.response_content_type, row.response_content_encoding)
-        if usable
-        else None
-    )
-    return read_logged_call(stored.call_id, row.endpoint, stored.request_body or b"", answer, row.arrived_at)

@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from proxy.learning import logged_call
+from proxy.teacher import logged_call
 from router.errors import SnapshotInvalid
 from router.features import CallFeatures
 from router.learning.conversations import conversation_of

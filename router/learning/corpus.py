@@ -24,7 +24,7 @@ class LoggedCall:
 
     Attributes:
         call_id: as people see it.
-        answer: the LLM's; None for calls that an SLM served (they are never learned from) or that have no whole
+        answer: the LLM's; None for calls that it was never asked (they are never learned from) or that have no whole
             answer. They are assigned to tasks all the same.
         arrived_at: UTC.
         model: what answered.
@@ -50,7 +50,7 @@ def read_logged_call(
         call_id: as people see it.
         endpoint: `chat` or `responses`; there are no tasks elsewhere.
         request: the request's body.
-        answer: the LLM's answer as one JSON value, streams assembled; None where there is none, or an SLM served.
+        answer: the LLM's answer as one JSON value, streams assembled; None where there is none, or only an SLM's.
         arrived_at: UTC.
 
     Returns:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -160,11 +160,13 @@ def list_copies(
     return [_opened(cipher, row) for row in session.scalars(query)]
 
 
-def audit_answers(session: ReadSession, cipher: Cipher, call_ids: Collection[bytes]) -> dict[bytes, bytes]:
+def audit_answers(
+    session: ReadSession, cipher: Cipher, call_ids: Collection[bytes], on_damaged: Callable[[bytes], None]
+) -> dict[bytes, bytes]:
     """What the LLM answered to calls that an SLM served, as JSON, by call id; the audited ones among them.
 
-    Raises:
-        Undecipherable: an answer is damaged, or of another key.
+    Args:
+        on_damaged: gets the id of each copy whose answer is damaged, or of another key; it is left out.
     """
     found: dict[bytes, bytes] = {}
     ids = list(call_ids)
@@ -176,7 +178,10 @@ def audit_answers(session: ReadSession, cipher: Cipher, call_ids: Collection[byt
         )
         for copy_id, call_id, answer in session.execute(query):
             if answer is not None:
-                found[call_id] = _unseal(cipher, copy_id, answer)
+                try:
+                    found[call_id] = _unseal(cipher, copy_id, answer)
+                except Undecipherable:
+                    on_damaged(copy_id)
     return found
 
 

@@ -229,12 +229,16 @@ def test_streamed_calls_are_replayed_too(workshop: Workshop) -> None:
 
 
 def test_an_llm_that_was_replaced_under_the_same_name_is_no_witness(workshop: Workshop) -> None:
-    """The newest hundred answers are another model's: what the old one said is no evidence about the new one."""
+    """The newest hundred answers are another model's: what the old one said is no evidence about the new one.
+
+    The last quarter of all 520 calls certifies, as it would if an SLM had been trained on the first: it is all of the
+    new one.
+    """
     log_calls(workshop, tickets(200), answer=lambda text: "stock", model="gpt-4o-2024-08-06")
     log_calls(workshop, tickets(320, seed=2), begin=datetime.now(UTC) - timedelta(days=3), model="gpt-4o-2026-11-01")
     _, certificate = evaluate(workshop, "c-1", "tiny")
     assert certificate.subject.teacher == "gpt-4o-2026-11-01"
-    assert (certificate.conversations, certificate.failures, certificate.passes) == (80, 0, True)
+    assert (certificate.conversations, certificate.failures, certificate.passes) == (130, 0, True)
 
 
 def test_what_the_world_disproved_is_proved_again_on_later_calls_only(workshop: Workshop) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from storage.cipher import Cipher
 from storage.database import Database
@@ -113,8 +113,22 @@ def test_what_the_llm_said_to_audited_calls_can_be_learned_from(each_database: D
         (make_copy(shadowed, kind="shadow"), CopyFacts(answer=b"{}")),
         (make_copy(refused, outcome="llm_error"), CopyFacts(answer=b"{}")),
     )  # fmt: skip
+    damaged: list[bytes] = []
     with each_database.read() as session:
-        assert audit_answers(session, cipher, [audited, shadowed, refused]) == {audited: SAID}
+        found = audit_answers(session, cipher, [audited, shadowed, refused], damaged.append)
+    assert (found, damaged) == ({audited: SAID}, [])
+
+
+def test_a_damaged_audit_is_named_and_the_others_are_read(each_database: Database, cipher: Cipher) -> None:
+    whole, damaged = add_call(each_database, cipher), add_call(each_database, cipher)
+    copy = make_copy(damaged)
+    add(each_database, cipher, (make_copy(whole), CopyFacts(answer=SAID)), (copy, CopyFacts(answer=SAID)))
+    with each_database.write() as session:
+        session.execute(update(CopyRow).where(CopyRow.copy_id == copy.copy_id).values(answer=b"no cipher wrote this"))
+    lost: list[bytes] = []
+    with each_database.read() as session:
+        found = audit_answers(session, cipher, [whole, damaged], lost.append)
+    assert (found, lost) == ({whole: SAID}, [copy.copy_id])
 
 
 def test_copies_are_summed_up_by_kind_and_key(each_database: Database, cipher: Cipher) -> None:

@@ -62,7 +62,7 @@ def divide(candidates: Sequence[Candidate], rules: Rules) -> Divided:
 
 def _forbidden(candidate: Candidate, rules: Rules) -> Drop | None:
     """Why nothing at all may be learned from a call, by what is known without reading it."""
-    if candidate.served_by != "llm":
+    if candidate.answered_by != "llm":
         return Drop.SLM_SERVED
     if candidate.upstream in rules.forbidden_upstreams:
         return Drop.FORBIDDEN_UPSTREAM

@@ -9,7 +9,7 @@ class Drop(StrEnum):
     """In the order in which they are looked for; the first that applies counts."""
 
     NOT_KEPT = "not_kept"  # the log has no bodies of it, or they are not those of a chat
-    SLM_SERVED = "slm_served"
+    SLM_SERVED = "slm_served"  # and never audited: nobody knows what the LLM would have answered
     FORBIDDEN_UPSTREAM = "forbidden_upstream"
     FORBIDDEN_KEY = "forbidden_key"
     INCOMPLETE = "incomplete"  # failed, cut, refused, stopped by a limit or a filter

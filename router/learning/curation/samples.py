@@ -26,7 +26,8 @@ class Candidate:
         origin: whose key it came with, as a hash; empty where there was none.
         upstream: which LLM answered.
         session: the client's own tag for a conversation, empty where there is none.
-        served_by: `llm` or `slm`.
+        answered_by: `llm`, be it in an audit of what an SLM served, or `slm` where nobody asked the LLM.
+        teacher: what the LLM called itself in its answer; None where it didn't say.
         redacted: whether the log blacked out parts of it.
         feedback: the outcome as it was reported, 1 for good; None where nobody said.
     """
@@ -35,7 +36,8 @@ class Candidate:
     origin: str = ""
     upstream: str = "llm"
     session: str = ""
-    served_by: str = "llm"
+    answered_by: str = "llm"
+    teacher: str | None = None
     redacted: bool = False
     feedback: float | None = None
 

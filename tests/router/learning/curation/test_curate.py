@@ -67,7 +67,7 @@ LABELS = OutputContract(ContractKind.LABEL, labels=("yes", "no"))
 FORBIDS = replace(ALL_TRAIN, forbidden_upstreams=frozenset({"strict"}), forbidden_origins=frozenset({"k1"}))
 CASES = {
     Drop.NOT_KEPT: Candidate(None),
-    Drop.SLM_SERVED: candidate(0, "a", "yes", served_by="slm"),
+    Drop.SLM_SERVED: candidate(0, "a", "yes", answered_by="slm"),
     Drop.FORBIDDEN_UPSTREAM: candidate(0, "a", "yes", upstream="strict"),
     Drop.FORBIDDEN_KEY: candidate(0, "a", "yes", origin="k1"),
     Drop.INCOMPLETE: candidate(0, "a", "yes", finish="length"),

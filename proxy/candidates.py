@@ -1,0 +1,56 @@
+"""A task's calls as candidates for learning. Training and proof divide the same ones by the same rules.
+
+Were one of them to see a call that the other doesn't, the splits would shift against each other, and what an SLM was
+trained on could prove it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from proxy.teacher import Taught, taught_calls
+from router.learning.curation.samples import Candidate, Rules
+from storage.cipher import Cipher
+from storage.database import ReadSession
+from storage.models import Call
+from storage.repositories.keys import origins_without_training
+
+
+def rules_of(session: ReadSession) -> Rules:
+    """What may be learned from."""
+    return Rules(forbidden_origins=origins_without_training(session))
+
+
+def candidates_of(
+    session: ReadSession, cipher: Cipher, cluster_id: str, progress: Callable[[str], None]
+) -> list[Candidate]:
+    """All calls of a task, also those that can't be used; curation counts these.
+
+    Args:
+        progress: told `stage: how far`.
+
+    Raises:
+        Undecipherable: the log is of another key.
+    """
+    candidates: list[Candidate] = []
+
+    def count(damaged: Call) -> None:
+        candidates.append(_candidate(Taught(damaged, None, damaged.served_by == "llm", damaged.model_reported)))
+
+    taught = taught_calls(session, cipher, progress, cluster_id=cluster_id, on_damaged=count)
+    candidates.extend(map(_candidate, taught))
+    return candidates
+
+
+def _candidate(taught: Taught) -> Candidate:
+    row = taught.row
+    served = row.served_by == "llm"
+    return Candidate(
+        call=taught.call,
+        origin=row.origin.hex(),
+        upstream=row.upstream if served else "llm",
+        session=row.session or "",
+        answered_by="llm" if taught.is_answered else "slm",
+        teacher=taught.teacher,
+        redacted=row.log == "redacted",
+    )
