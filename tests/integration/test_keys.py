@@ -142,6 +142,19 @@ def test_a_role_opens_what_it_says(
     assert admin(proxy, key, method, path, json=body) == status
 
 
+def test_feedback_is_for_operators_and_of_ones_own_calls(proxy: Proxy) -> None:
+    key = make(proxy)["key"]
+    hers = ask(proxy, key).headers["x-understudy-call-id"]
+    wait_for(lambda: proxy.admin("GET", f"/calls/{hers}").status_code == 200)
+    raters = {"her": key, "another": make(proxy)["key"]} | {
+        role: make(proxy, role=role)["key"] for role in ("viewer", "operator")
+    }
+    body = {"call_id": hers, "score": 0.5}
+    said = {who: admin(proxy, each, "POST", "/feedback", json=body) for who, each in raters.items()}
+    assert said == {"her": 201, "another": 404, "viewer": 403, "operator": 201}
+    assert len(proxy.admin("GET", f"/calls/{hers}").json()["feedback"]) == 2
+
+
 def test_keys_are_listed_without_what_opens_and_the_trail_says_who_made_them(proxy: Proxy) -> None:
     made = make(proxy, name="the boss", role="admin")
     shown = next(key for key in proxy.admin("GET", "/keys").json()["data"] if key["key_id"] == made["key_id"])
