@@ -79,6 +79,17 @@ def test_a_key_is_the_clients_only_one_where_the_proxy_has_the_llms(upstream: Sc
     assert b"us-key-" not in head
 
 
+@pytest.mark.parametrize("path", ["/chat/completions", "/embeddings", "/files"])
+def test_where_a_key_is_required_nothing_else_gets_to_the_llm(upstream: Scripted, serve: Any, path: str) -> None:
+    proxy, before = serve(upstream_url=upstream.base_url, require_key="true"), len(upstream.requests)
+    for headers in ({}, {"authorization": "Bearer llm-key"}, {"x-understudy-key": ""}):
+        refused = httpx.post(f"{proxy.base_url}{path}", json=CHAT, headers=headers)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
+    assert len(upstream.requests) == before
+    key = proxy.admin("POST", "/keys", json={"name": "bot"}).json()["key"]
+    assert httpx.post(f"{proxy.base_url}{path}", json=CHAT, headers={"x-understudy-key": key}).status_code == 200
+
+
 def test_a_revoked_key_opens_nothing_on_any_worker(proxy: Proxy) -> None:
     made = make(proxy, role="viewer")
     assert proxy.admin("DELETE", f"/keys/{made['key_id']}").json()["revoked_by"] == "admin"
