@@ -13,6 +13,7 @@ from router.learning.curation.samples import Candidate, Rules
 from storage.cipher import Cipher
 from storage.database import ReadSession
 from storage.models import Call
+from storage.repositories.feedback import lowest_scores
 from storage.repositories.keys import origins_without_training
 
 
@@ -33,16 +34,19 @@ def candidates_of(
         Undecipherable: the log is of another key.
     """
     candidates: list[Candidate] = []
+    scores = lowest_scores(session, cluster_id)
 
     def count(damaged: Call) -> None:
-        candidates.append(_candidate(Taught(damaged, None, damaged.served_by == "llm", damaged.model_reported)))
+        taught = Taught(damaged, None, damaged.served_by == "llm", damaged.model_reported)
+        candidates.append(_candidate(taught, None))
 
     taught = taught_calls(session, cipher, progress, cluster_id=cluster_id, on_damaged=count)
-    candidates.extend(map(_candidate, taught))
+    candidates.extend(_candidate(each, scores.get(each.row.call_id)) for each in taught)
     return candidates
 
 
-def _candidate(taught: Taught) -> Candidate:
+def _candidate(taught: Taught, score: float | None) -> Candidate:
+    """With the worst that was said of it; what is said of an SLM's answer is not said of the LLM's to the same call."""
     row = taught.row
     served = row.served_by == "llm"
     return Candidate(
@@ -53,4 +57,5 @@ def _candidate(taught: Taught) -> Candidate:
         answered_by="llm" if taught.is_answered else "slm",
         teacher=taught.teacher,
         redacted=row.log == "redacted",
+        feedback=score if served else None,
     )

@@ -83,7 +83,7 @@ class HeadTooLarge(ClientError):
 
 
 class Unauthorized(ClientError):
-    """No or a wrong admin token."""
+    """No or a wrong admin token, or key of the proxy's own."""
 
     status = 401
     type = "authentication_error"

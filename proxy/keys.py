@@ -2,7 +2,7 @@
 
 A key stands for a client, for somebody at the admin API, or both. Calls carry it as `Authorization: Bearer us-key-…`
 where the proxy has a key for the LLM (`UNDERSTUDY_UPSTREAM_API_KEY`), else as `x-understudy-key`, beside the LLM's own.
-It never goes upstream. Who sends none is served by the settings alone, as ever.
+It never goes upstream. Who sends none is served by the settings alone, or refused (`UNDERSTUDY_REQUIRE_KEY`).
 
 What is in force is part of what workers poll (`serving.py`) and keep in `serving.json`, so that a dead database neither
 locks clients out nor lets revoked keys in again.

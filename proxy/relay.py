@@ -121,6 +121,11 @@ class Relay:
         try:
             if b"x-understudy-key" in call.fields or KEY_PREFIX in call.fields.get(b"authorization", b""):
                 self._know(call)
+            if call.key is None and self._state.settings.require_key:
+                raise Unauthorized(
+                    "UNDERSTUDY_REQUIRE_KEY: a call needs one of the proxy's own keys, as x-understudy-key, or as "
+                    "Authorization where the proxy has the LLM's; `understudy keys create` makes one"
+                )
             if call.endpoint in _DIVERTIBLE and await self._divert(call, send, deadline):
                 return
             await self._ask_llm(call, send, deadline)

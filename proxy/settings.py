@@ -61,6 +61,9 @@ class Settings(BaseModel):
     upstream_allows_training: bool = Field(
         True, description="whether the LLM's terms allow training on its answers; false: `export` refuses"
     )
+    require_key: bool = Field(
+        False, description="whether calls without one of the proxy's own keys are refused with 401"
+    )
     slm_url: dict[str, str] = Field(default_factory=dict, description="base URL(s) of vLLM servers: `name=url,…`")
     slm_api_key: Secret = Field(None, description="key for the SLM servers, where they want one")
     data_dir: Path = Field(Path("understudy-data"), description="spool, artifacts, embedded database, keys")

@@ -217,6 +217,24 @@ class CostRow(Base):
     figures: Mapped[dict[str, Any]]
 
 
+class FeedbackRow(Base):
+    """How somebody found a call's answer; the last word of each who said something.
+
+    Attributes:
+        actor: who, as the audit trail has it.
+        score: in [-1, 1]; 1 is good.
+        comment: encrypted by `repositories/feedback.py`; None where there was none, and where none is kept.
+    """
+
+    __tablename__ = "feedback"
+
+    call_id: Mapped[bytes] = mapped_column(primary_key=True)
+    actor: Mapped[str] = mapped_column(primary_key=True)
+    score: Mapped[float]
+    comment: Mapped[bytes | None]
+    at: Mapped[datetime]
+
+
 class SnapshotRow(Base):
     """A learned snapshot; its content is an artifact."""
 
@@ -429,6 +447,7 @@ __all__ = [
     "ClusterRow",
     "CopyRow",
     "CostRow",
+    "FeedbackRow",
     "KeyRow",
     "ModelRow",
     "PromotionRow",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -15,6 +16,7 @@ from storage.encodings import decompress
 from storage.ids import format_call_id, parse_call_id
 from storage.models import Call
 from storage.repositories import calls, registry
+from storage.repositories.feedback import list_feedback
 from storage.repositories.forgetting import Forgetting
 
 router = APIRouter()
@@ -41,7 +43,7 @@ def list_calls(
             reason=reason,
             agent=agent,
             slower_than_ms=slower_than_ms,
-            before=_call_id(before) if before else None,
+            before=parse_id(before) if before else None,
             limit=limit,
         )
         total = calls.count_calls(session)
@@ -51,14 +53,15 @@ def list_calls(
 
 @router.get("/calls/{call_id}", response_class=Response, responses={200: {"content": {"application/json": {}}}})
 def get_call(call_id: str, state: InState, caller: Viewer) -> Response:
-    """One call with its request and answer, and the answers of attempts that were not served.
+    """One call with its request and answer, the answers of attempts that were not served, and feedback.
 
     A body that is JSON stands here letter by letter as it came: white space, repeated keys and long numbers included.
     `…_body_form` says how each is shown: `json`, `text` (a stream, say), or `hex` for `{"hex": …}` where it is neither.
     Compressed answers are shown unpacked. The bytes themselves are at `/calls/{id}/request` and `/response`.
     """
     with state.database.read() as session:
-        stored = calls.get_call(session, state.cipher, _call_id(call_id))
+        stored = calls.get_call(session, state.cipher, parse_id(call_id))
+        given = list_feedback(session, state.cipher, stored.row.call_id)
     request, request_form = _body(stored.request_body)
     response, response_form = _body(stored.response_body, stored.row.response_content_encoding)
     attempts = zip(stored.row.attempts, stored.attempt_answers, strict=True)
@@ -68,6 +71,7 @@ def get_call(call_id: str, state: InState, caller: Viewer) -> Response:
         "request_body_form": request_form,
         "response_body": response,
         "response_body_form": response_form,
+        "feedback": [asdict(each) for each in given],
     }
     return Response(orjson.dumps(shown, option=orjson.OPT_UTC_Z), media_type="application/json")
 
@@ -83,7 +87,7 @@ def get_bytes(call_id: str, part: Literal["request", "response"], state: InState
     404: no such call, or its log level kept no bodies.
     """
     with state.database.read() as session:
-        stored = calls.get_call(session, state.cipher, _call_id(call_id))
+        stored = calls.get_call(session, state.cipher, parse_id(call_id))
     body = stored.request_body if part == "request" else stored.response_body
     if body is None:
         raise NoSuchThing(f"the log keeps no {part} of call {stored.call_id}: it was logged as {stored.row.log!r}")
@@ -146,7 +150,12 @@ def _body(body: bytes | None, content_encoding: str = "") -> tuple[Any, str | No
     return {"hex": body.hex()}, "hex"
 
 
-def _call_id(text: str) -> bytes:
+def parse_id(text: str) -> bytes:
+    """A call's id, out of a path, a query or a body.
+
+    Raises:
+        BadRequest: it is none.
+    """
     try:
         return parse_call_id(text)
     except ValueError as error:

@@ -18,6 +18,7 @@ from proxy.endpoints.schemas import (
     ListOf,
     MissingProof,
     ModelEntry,
+    OpinionShown,
     PastPromotion,
     PromotionShown,
     ProposalShown,
@@ -34,6 +35,7 @@ from storage.models import CertificateRow, ModelRow
 from storage.repositories import certificates, clusters, moves, promotions, registry
 from storage.repositories.calls import Totals, totals
 from storage.repositories.clusters import StoredCluster
+from storage.repositories.feedback import opinions_of_slms
 
 router = APIRouter()
 
@@ -67,6 +69,7 @@ def get_cluster(cluster_id: str, state: InState, caller: Viewer) -> ClusterDetai
         proved = certificates.list_certificates(session, cluster_id)
         missing = _missing_proof(session, state, cluster_id, current, proved)
         proposal = proposal_for(session, state.cipher, state.settings, cluster_id)
+        opinions = opinions_of_slms(session, cluster_id)
         economics = economics_of(session, state.settings).get(cluster_id)
     own = next((total for total in sums if total.key == cluster_id), None)
     shown = show(row, own, Whole.of(sums), current, models, proved)
@@ -79,6 +82,7 @@ def get_cluster(cluster_id: str, state: InState, caller: Viewer) -> ClusterDetai
         certificates=[found for found in map(_certificate, proved) if found],
         missing_proof=missing,
         proposal=ProposalShown.model_validate(proposal) if proposal else None,
+        feedback=[OpinionShown.model_validate(opinion) for opinion in opinions],
         economics=EconomicsShown.model_validate(economics) if economics else None,
     )
 

@@ -200,6 +200,9 @@ class ClusterDetails(Cluster):
     proposal: ProposalShown | None = Field(
         description="what the evidence allows next; UNDERSTUDY_AUTOPILOT says what becomes of it"
     )
+    feedback: list[OpinionShown] = Field(
+        description="on calls that SLMs served, by SLM; those of which nothing was said are missing"
+    )
     economics: EconomicsShown | None = Field(description="None where none of its calls is in the log")
 
 
@@ -369,6 +372,45 @@ class KeyMade(KeyShown):
     """A new key; it can't be shown again."""
 
     key: str = Field(description="goes into `Authorization: Bearer …`, or into `x-understudy-key`")
+
+
+class FeedbackGiven(BaseModel):
+    """How an answer turned out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    call_id: str = Field(description="as `x-understudy-call-id` said it")
+    score: float = Field(
+        strict=True,
+        allow_inf_nan=False,
+        ge=-1,
+        le=1,
+        description="from -1, wrong, over 0, neither, to 1, good; calls below 0 are not trained on",
+    )
+    comment: str | None = Field(
+        None, max_length=4000, description="encrypted; kept as much of as of the call: none where the log has no bodies"
+    )
+
+
+class FeedbackShown(BaseModel):
+    """What somebody said of an answer, as it is kept."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    actor: str
+    score: float
+    comment: str | None
+    at: datetime
+
+
+class OpinionShown(BaseModel):
+    """How an SLM's answers were found. A call counts by the worst that was said of it; a score of 0 is neither."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    model: str
+    good: int = Field(description="calls that it served, with a score above 0")
+    poor: int = Field(description="below 0; evidence against its promotion, for somebody to judge")
 
 
 class AuditEntry(BaseModel):

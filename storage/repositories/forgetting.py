@@ -18,6 +18,7 @@ from storage.cipher import Cipher
 from storage.database import Database, ReadSession
 from storage.models import Call
 from storage.repositories.copies import delete_copies
+from storage.repositories.feedback import delete_feedback
 from storage.repositories.pieces import forget_pieces, hide_pieces, lock_log, read_bodies
 
 BATCH = 500
@@ -88,6 +89,7 @@ class Forgetting:
                 gone = [call.bodies_id for call in calls if call.bodies_id is not None]
                 gone += [reference for call in calls for reference in call.references if self._was_last(reference)]
                 delete_copies(session, [call.call_id for call in calls])
+                delete_feedback(session, [call.call_id for call in calls])
                 session.execute(delete(Call).where(Call.call_id.in_([call.call_id for call in calls])))
                 forget_pieces(session, self._cipher, gone)
             deleted += len(calls)

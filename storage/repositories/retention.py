@@ -8,23 +8,25 @@ from sqlalchemy import delete, select
 
 from storage.cipher import SECONDS_PER_DAY
 from storage.database import WriteSession
-from storage.models import Block, Call, CopyRow, SharedPiece
+from storage.models import Block, Call, CopyRow, FeedbackRow, SharedPiece
 from storage.repositories.pieces import SHARED_DAYS, lock_log
 
 BLOCKS_AT_ONCE = 500
 
 
 def delete_older_than(session: WriteSession, days: int, limit: int = 5000) -> int:
-    """Delete calls that are older, the oldest first, and copies that are.
+    """Delete calls that are older, the oldest first, with what was said of them, and copies that are.
 
     Returns:
         How many were deleted; fewer than `limit` means that it is done.
     """
+    lock_log(session)
     horizon = datetime.now(UTC) - timedelta(days=days)
     stray = select(CopyRow.copy_id).where(CopyRow.at < horizon).order_by(CopyRow.at).limit(limit)
     session.execute(delete(CopyRow).where(CopyRow.copy_id.in_(stray)))
     old = select(Call.call_id).where(Call.arrived_at < horizon).order_by(Call.arrived_at).limit(limit)
     session.execute(delete(CopyRow).where(CopyRow.call_id.in_(old)))
+    session.execute(delete(FeedbackRow).where(FeedbackRow.call_id.in_(old)))
     return session.execute(delete(Call).where(Call.call_id.in_(old))).rowcount  # type: ignore[attr-defined, no-any-return]
 
 

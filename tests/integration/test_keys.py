@@ -79,6 +79,17 @@ def test_a_key_is_the_clients_only_one_where_the_proxy_has_the_llms(upstream: Sc
     assert b"us-key-" not in head
 
 
+@pytest.mark.parametrize("path", ["/chat/completions", "/embeddings", "/files"])
+def test_where_a_key_is_required_nothing_else_gets_to_the_llm(upstream: Scripted, serve: Any, path: str) -> None:
+    proxy, before = serve(upstream_url=upstream.base_url, require_key="true"), len(upstream.requests)
+    for headers in ({}, {"authorization": "Bearer llm-key"}, {"x-understudy-key": ""}):
+        refused = httpx.post(f"{proxy.base_url}{path}", json=CHAT, headers=headers)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
+    assert len(upstream.requests) == before
+    key = proxy.admin("POST", "/keys", json={"name": "bot"}).json()["key"]
+    assert httpx.post(f"{proxy.base_url}{path}", json=CHAT, headers={"x-understudy-key": key}).status_code == 200
+
+
 def test_a_revoked_key_opens_nothing_on_any_worker(proxy: Proxy) -> None:
     made = make(proxy, role="viewer")
     assert proxy.admin("DELETE", f"/keys/{made['key_id']}").json()["revoked_by"] == "admin"
@@ -140,6 +151,19 @@ def test_a_role_opens_what_it_says(
 ) -> None:
     key = make(proxy, role=role)["key"]
     assert admin(proxy, key, method, path, json=body) == status
+
+
+def test_feedback_is_for_operators_and_of_ones_own_calls(proxy: Proxy) -> None:
+    key = make(proxy)["key"]
+    hers = ask(proxy, key).headers["x-understudy-call-id"]
+    wait_for(lambda: proxy.admin("GET", f"/calls/{hers}").status_code == 200)
+    raters = {"her": key, "another": make(proxy)["key"]} | {
+        role: make(proxy, role=role)["key"] for role in ("viewer", "operator")
+    }
+    body = {"call_id": hers, "score": 0.5}
+    said = {who: admin(proxy, each, "POST", "/feedback", json=body) for who, each in raters.items()}
+    assert said == {"her": 201, "another": 404, "viewer": 403, "operator": 201}
+    assert len(proxy.admin("GET", f"/calls/{hers}").json()["feedback"]) == 2
 
 
 def test_keys_are_listed_without_what_opens_and_the_trail_says_who_made_them(proxy: Proxy) -> None:

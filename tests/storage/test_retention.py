@@ -13,10 +13,11 @@ from storage.blocks import unseal
 from storage.cipher import Cipher, Undecipherable
 from storage.database import Database
 from storage.ids import new_call_id
-from storage.models import Base, Block, Call, SharedPiece
+from storage.models import Base, Block, Call, FeedbackRow, SharedPiece
 from storage.records import CallFacts, CopyFacts, CopyRecord
 from storage.repositories.calls import count_calls, get_call, insert_calls
 from storage.repositories.copies import insert_copies, list_copies, unjudged_copies
+from storage.repositories.feedback import give_feedback
 from storage.repositories.forgetting import Forgetting
 from storage.repositories.retention import delete_older_than, delete_unused_pieces
 from tests.storage.conftest import damage_block, make_record
@@ -284,3 +285,20 @@ def test_a_damaged_block_of_others_stops_no_forgetting_and_one_of_theirs_is_said
     with pytest.raises(Undecipherable):
         Forgetting(each_database, cipher, b"b" * 16).run()
     assert count(each_database, Call) == 1
+
+
+def test_what_was_said_of_a_call_goes_with_it(each_database: Database, cipher: Cipher) -> None:
+    then = datetime.now(UTC) - timedelta(days=100)
+    old, hers, his = (
+        insert(each_database, cipher, "then", at=then),
+        insert(each_database, cipher, "hello", origin=b"a" * 16),
+        insert(each_database, cipher, "hello", origin=b"b" * 16),
+    )
+    with each_database.write() as session:
+        for call_id in (old, hers, his):
+            give_feedback(session, cipher, call_id, "jo", -1.0, "my secret")
+    with each_database.write() as session:
+        assert delete_older_than(session, 90) == 1
+    Forgetting(each_database, cipher, b"a" * 16).run()
+    with each_database.read() as session:
+        assert [row.call_id for row in session.scalars(select(FeedbackRow))] == [his]

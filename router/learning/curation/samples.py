@@ -29,7 +29,7 @@ class Candidate:
         answered_by: `llm`, be it in an audit of what an SLM served, or `slm` where nobody asked the LLM.
         teacher: what the LLM called itself in its answer; None where it didn't say.
         redacted: whether the log blacked out parts of it.
-        feedback: the outcome as it was reported, 1 for good; None where nobody said.
+        feedback: the outcome as it was reported, from -1 (wrong) to 1 (good); None where nobody said.
     """
 
     call: LoggedCall | None
@@ -57,7 +57,7 @@ class Rules:
 
     forbidden_upstreams: frozenset[str] = frozenset()
     forbidden_origins: frozenset[str] = frozenset()
-    min_feedback: float = 0.5
+    min_feedback: float = 0.0
     origin_share: float = 0.5
     origin_floor: int = 500
     max_samples: int = 100_000

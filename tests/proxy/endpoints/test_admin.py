@@ -375,3 +375,44 @@ async def test_the_api_documents_itself(api: Api) -> None:
         "/clusters/{cluster_id}/promotions/current", "/models", "/calls", "/calls/{call_id}", "/calls/{call_id}/{part}",
         "/savings", "/audit", "/runs", "/runs/{run_id}", "/keys", "/keys/{key_id}",
     }  # fmt: skip
+
+
+async def test_feedback_is_kept_shown_with_its_call_and_on_record(api: Api) -> None:
+    api.learn()
+    api.log(1, served_by="slm", model_resolved="small", cluster_id="c-1")
+    call_id = format_call_id(bytes([1] * 16))
+    for score, comment in ((1, None), (-0.5, "it is billing")):
+        given = await api.client.post(
+            "/admin/v1/feedback", json={"call_id": call_id, "score": score, "comment": comment}
+        )
+        assert given.status_code == 201, given.text
+    [shown] = (await api.get(f"/calls/{call_id}"))["feedback"]
+    assert shown == given.json()
+    assert (shown["actor"], shown["score"], shown["comment"]) == ("admin", -0.5, "it is billing")
+    assert (await api.get("/clusters/c-1"))["feedback"] == [{"model": "small", "good": 0, "poor": 1}]
+    entry = (await api.get("/audit"))["data"][0]
+    assert (entry["action"], entry["subject"], entry["details"]) == ("feedback.given", call_id, {"score": -0.5})
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ('"score": NaN', 400),
+        ('"score": -Infinity', 400),
+        ('"score": 1.01', 400),
+        ('"score": -1.01', 400),
+        ('"score": true', 400),
+        ('"score": "1"', 400),
+        ('"score": null', 400),
+        ('"comment": "no score"', 400),
+        ('"score": 1, "stars": 5', 400),
+        ('"score": 1, "comment": "\\ud800"', 400),
+        ('"score": 1, "comment": "%s"' % ("x" * 4001), 400),
+        ('"score": 1, "call_id": "nobody"', 400),
+        ('"score": 1', 404),
+    ],
+)
+async def test_feedback_that_says_nothing_is_refused(api: Api, body: str, status: int) -> None:
+    sent = f'{{"call_id": "{format_call_id(b"n" * 16)}", {body}}}'
+    answer = await api.client.post("/admin/v1/feedback", content=sent, headers={"content-type": "application/json"})
+    assert (answer.status_code, set(answer.json())) == (status, {"error"}), answer.text

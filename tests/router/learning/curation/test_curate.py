@@ -71,7 +71,7 @@ CASES = {
     Drop.FORBIDDEN_UPSTREAM: candidate(0, "a", "yes", upstream="strict"),
     Drop.FORBIDDEN_KEY: candidate(0, "a", "yes", origin="k1"),
     Drop.INCOMPLETE: candidate(0, "a", "yes", finish="length"),
-    Drop.POOR_FEEDBACK: candidate(0, "a", "yes", feedback=0.0),
+    Drop.POOR_FEEDBACK: candidate(0, "a", "yes", feedback=-0.5),
     Drop.BROKEN_CONTRACT: candidate(0, "a", "maybe"),
     Drop.MASKED_BROKEN: candidate(0, "am I eva@kunde.at?", "eva@kunde.at"),
 }
@@ -123,7 +123,7 @@ def test_old_schemas_repetitions_and_too_much_of_one_origin_are_left_out(reader:
 
 def test_held_out_calls_are_not_picked_by_their_answers(reader: Reader) -> None:
     odd = ["maybe", "eva@kunde.at"]
-    calls = [candidate(n, f"question {n}", odd[n % 2], feedback=0.0) for n in range(20)]
+    calls = [candidate(n, f"question {n}", odd[n % 2], feedback=-0.5) for n in range(20)]
     curated = curate(calls, LABELS, reader)
     assert curated.drops == {Drop.POOR_FEEDBACK: 12}
     assert [len(curated.calibration), len(curated.certification)] == [3, 5]
