@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
 from proxy.settings import Settings
+from proxy.text_judge import LlmJudge
+from router.certificate import JudgeError
 from router.contract import Answer, ContractKind, OutputContract, contract_for
 from router.encoder import CachedEncoder, Encoder, TransformerEncoder
 from router.features import CallFeatures
 from router.learning.proof.agreement import Comparator, Outcome, Verdict, comparator_for
+from router.learning.proof.judge import LEAST_PAIRS, UNMEASURED, measure_worst
+from router.learning.proof.known_pairs import known_pairs
 from router.learning.proof.standard import Standard
-from router.learning.proof.text import EmbeddedText
+from router.learning.proof.text import EmbeddedText, JudgedText
 
 #: From this cosine on, two sentences count as close: paraphrases mostly are, and so are some opposites (an embedding
-#: can't tell "enable" from "disable"). Nobody measured the error on the task: the certificate says what it compared by.
+#: can't tell "enable" from "disable"). How often it errs on a task is measured there.
 LEAST_COSINE = 0.8
+#: Answers that a comparator's error is measured on: up to six pairs each, so about a thousand requests of a judge.
+MOST_MEASURED = 100
+PAIRS_AT_ONCE = 8
 
 
 def encoder_of(settings: Settings) -> Encoder | None:
@@ -28,15 +42,43 @@ def standard_of(settings: Settings) -> Standard:
 class Comparison:
     """A task's comparator."""
 
-    def __init__(self, contract: OutputContract, encoder: Encoder | None) -> None:
+    def __init__(self, contract: OutputContract, encoder: Encoder | None, judge: LlmJudge | None = None) -> None:
         """
         Args:
             contract: the task's.
             encoder: for free text.
+            judge: instead of closeness.
         """
         self._contract = contract
-        self._text: Comparator = EmbeddedText(encoder, LEAST_COSINE) if encoder else _NoEncoder()
+        self._encoder = encoder
+        self._text: Comparator
+        if judge is not None:
+            self._text = JudgedText(judge.name, judge.says)
+        else:
+            self._text = EmbeddedText(encoder, LEAST_COSINE) if encoder else _NoEncoder()
         self.of_task = comparator_for(contract, self._text)
+
+    @property
+    def errs(self) -> bool:
+        """Whether its verdicts are opinions: those on free text."""
+        return self._contract.kind is ContractKind.TEXT
+
+    def error(self, answers: Sequence[Answer], delta: float) -> JudgeError:
+        """Measure how often it errs on a task: `router.learning.proof.known_pairs`.
+
+        Args:
+            answers: the LLM's, one of each conversation; the last hundred that are texts are taken.
+            delta: as in `measure_worst`.
+
+        Raises:
+            OSError: the encoder is not to be had.
+        """
+        texts = [answer.text for answer in answers if answer.text.strip() and not answer.tool_calls][-MOST_MEASURED:]
+        if len(texts) < LEAST_PAIRS:
+            return UNMEASURED
+        vectors = self._encoder.encode(texts) if self._encoder else _word_vectors(texts)
+        with ThreadPoolExecutor(PAIRS_AT_ONCE) as pool:
+            return measure_worst(self._text, known_pairs(texts, vectors), delta, pool.map)
 
     @property
     def is_possible(self) -> bool:
@@ -58,6 +100,16 @@ class Comparison:
         if answer is None:
             return Verdict(Outcome.DISAGREE, "the SLM gave no whole answer")
         return comparator_for(contract_for(self._contract, call), self._text).compare(reference, answer)
+
+
+def _word_vectors(texts: Sequence[str]) -> NDArray[np.float32]:
+    """(N, 512) of unit norm, near where words are shared: where no encoder says what is near in meaning."""
+    vectors = np.full((len(texts), 512), 1e-6, dtype=np.float32)
+    for row, text in enumerate(texts):
+        for word in text.casefold().split():
+            vectors[row, crc32(word.encode(errors="replace")) % 512] += 1
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
 
 
 class _NoEncoder:

@@ -1,4 +1,4 @@
-"""What copies may cost in a day, over all workers and machines: the database knows what they have cost.
+"""What copies, and an LLM that judges them, may cost in a day, over all workers and machines: the database knows what they have cost.
 
 Each worker asks it every few seconds while it makes copies, so a day's cost may go over by what all workers copy in
 the seconds until the shipper has priced the last copies and they have asked again: about ten. Costs that nobody knows
@@ -11,9 +11,10 @@ import asyncio
 import time
 from datetime import UTC, datetime
 
-from storage.database import Database
+from storage.database import Database, ReadSession
 from storage.errors import DatabaseDown
 from storage.repositories.copies import known_cost_usd
+from storage.repositories.costs import JUDGE, cost_totals
 
 LOOK_SECONDS = 5.0
 
@@ -39,9 +40,15 @@ class CopyBudget:
         return self._spent_usd is not None and self._spent_usd < self._usd_per_day
 
     def _look(self) -> float | None:
-        midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         try:
             with self._database.read() as session:
-                return known_cost_usd(session, midnight)
+                return spent_today_usd(session, datetime.now(UTC))
         except DatabaseDown:
             return None
+
+
+def spent_today_usd(session: ReadSession, now: datetime) -> float:
+    """What copies, and the LLM as their judge, are known to have cost since midnight (UTC)."""
+    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    judged = sum(total.usd for total in cost_totals(session, midnight) if total.kind == JUDGE)
+    return known_cost_usd(session, midnight) + judged

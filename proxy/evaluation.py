@@ -2,7 +2,7 @@
 
     held_out.py     which calls
     rehearsal.py    played to the SLM by production's own code
-    comparison.py   what counts as agreement
+    comparison.py   what counts as agreement, and how often that errs on free text
     here            the threshold from one split, the certificate from the other; kept, passing or not
 
 What it proves is `router.learning.proof`.
@@ -11,6 +11,7 @@ What it proves is `router.learning.proof`.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import blake2b
 
@@ -22,10 +23,11 @@ from proxy.held_out import HeldOutCalls, held_out_calls
 from proxy.promotions import checked_server
 from proxy.proof import subject_today, voided_at, whereabouts
 from proxy.rehearsal import Played, Rehearsal, evidence_of
+from proxy.text_judge import judge_of
 from proxy.training import trained_on
 from proxy.vllm import VllmServer
 from proxy.workshop import Workshop
-from router.certificate import Certificate, SelfAgreement
+from router.certificate import Certificate, JudgeError, SelfAgreement
 from router.contract import OutputContract
 from router.learning.proof.ceiling import self_agreement
 from router.learning.proof.certification import Provenance, certify
@@ -72,9 +74,13 @@ def evaluate(
         slm, adapter = whereabouts(settings, get_model(session, model), slm, adapter)
     server = checked_server(settings, slm)
     contract = OutputContract.from_json(cluster.contract)
-    comparison = Comparison(contract, encoder_of(settings))
+    judge = judge_of(settings, database, cluster_id)
+    comparison = Comparison(contract, encoder_of(settings), judge)
     if not comparison.is_possible:
-        raise Conflict(f"cluster {cluster_id} answers in free text, which is compared by UNDERSTUDY_ENCODER: set it")
+        raise Conflict(
+            f"cluster {cluster_id} answers in free text, which is compared by UNDERSTUDY_ENCODER or "
+            "UNDERSTUDY_JUDGE_MODEL: set one"
+        )
     workshop.progress("loading the model")
     served = VllmServer(server, settings.slm_url[server], settings.slm_api_key).ensure_served(model, adapter)
     workshop.progress("reading the log")
@@ -91,24 +97,49 @@ def evaluate(
         )
     promotion = Promotion(cluster_id, model, Stage.LIVE, 1.0, server, adapter, served.max_context_tokens)
     rehearsal = Rehearsal(settings, promotion, contract, comparison, workshop.progress)
-    workshop.progress("replaying")
     try:
+        standard = replace(standard_of(settings), judge=_error(workshop, cluster_id, held_out, comparison))
+        workshop.progress("replaying")
         played = asyncio.run(rehearsal.play([*held_out.calibration, *held_out.certification]))
+        ceiling = _ceiling(held_out, comparison)
     except OSError as error:
         raise Conflict(f"UNDERSTUDY_ENCODER={settings.encoder} is not to be had: {error}") from error
+    finally:
+        if judge is not None:
+            judge.close()
+    if judge is not None and judge.away is not None:
+        raise Conflict(f"the judge {settings.judge_model!r} did not answer ({judge.away}); nothing was certified")
     workshop.progress("certifying")
-    return _certify(workshop, promotion, held_out, played, comparison)
+    return _certify(workshop, promotion, held_out, played, comparison, standard, ceiling)
+
+
+def _error(workshop: Workshop, cluster_id: str, held_out: HeldOutCalls, comparison: Comparison) -> JudgeError | None:
+    """The comparator's own error, measured on one answer of each held-out conversation; None where it makes none."""
+    if not comparison.errs:
+        return None
+    workshop.progress("measuring the comparator")
+    calls = [*held_out.calibration, *held_out.certification]
+    answers = {each.conversation: each.call.answer for each in calls if each.call.answer is not None}
+    with workshop.database.read() as session:
+        attempt = len(list_certificates(session, cluster_id)) + 1
+    delta = standard_of(workshop.settings).for_attempt(attempt).delta
+    return comparison.error(list(answers.values()), delta / 4)  # half for the judge, and half of that for either error
 
 
 def _certify(
-    workshop: Workshop, promotion: Promotion, held_out: HeldOutCalls, played: list[Played], comparison: Comparison
+    workshop: Workshop,
+    promotion: Promotion,
+    held_out: HeldOutCalls,
+    played: list[Played],
+    comparison: Comparison,
+    standard: Standard,
+    ceiling: SelfAgreement | None,
 ) -> tuple[int, Certificate]:
     """Draw up the certificate and keep it."""
     cluster_id, model = promotion.cluster_id, promotion.model
     calibrated = len(held_out.calibration)
     calibration, certification = evidence_of(played[:calibrated]), evidence_of(played[calibrated:])
     arrived_at = [each.call.arrived_at for each in held_out.certification]
-    standard = standard_of(workshop.settings)
     with workshop.database.write() as session:
         lock_serving(session)  # whoever evaluates at the same time makes the next attempt
         attempt = len(list_certificates(session, cluster_id)) + 1
@@ -121,7 +152,7 @@ def _certify(
             standard,
             comparator=comparison.of_task.name,
             issued_at=datetime.now(UTC),
-            ceiling=_ceiling(held_out, comparison),
+            ceiling=ceiling,
         )
         row = add_certificate(session, cluster_id, model, certificate.issued_at, certificate.to_json())
         figures = {"calls": len(played), "model": model, "certificate": row.certificate_id}
@@ -160,8 +191,14 @@ def in_words(certificate: Certificate) -> str:
     if certificate.passes:
         confidence = f"at confidence {1 - certificate.delta:g}"
         return f"proved: {disagree}; {confidence} at most {certificate.disagreement_bound:.2%} do"
+    if certificate.judge is not None and not certificate.judge.is_measured:
+        return f"not proved: {disagree}; too few answers in the log to measure how often the comparator is wrong"
     if certificate.needed is None:
-        return f"not proved: {disagree}; no number of calls would prove {certificate.alpha:g}"
+        words = f"not proved: {disagree}; no number of calls would prove {certificate.alpha:g}"
+        if certificate.judge is not None:
+            passed, pairs = certificate.judge.passed, certificate.judge.disagreements
+            words += f" by a comparator that passes {passed} of {pairs} known disagreements"
+        return words
     words = f"not proved: {disagree}; with so many failures it takes {certificate.needed} served conversations"
     if certificate.coverage > 0:
         words += f", about {round(certificate.needed / certificate.coverage)} held out"

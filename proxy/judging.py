@@ -13,13 +13,14 @@ from proxy.comparison import Comparison, encoder_of
 from proxy.logs import OncePerMinute
 from proxy.settings import Settings
 from proxy.teacher import logged_call
+from proxy.text_judge import judge_of
 from proxy.wire.answer import read_answer
 from router.contract import Answer, OutputContract
 from router.learning import corpus
 from router.learning.conversations import conversation_of
 from router.learning.proof.agreement import Outcome, Verdict
 from storage.cipher import Cipher
-from storage.database import ReadSession
+from storage.database import Database, ReadSession
 from storage.errors import DatabaseDown, NotFound, StorageError
 from storage.models import CopyRow
 from storage.repositories.calls import StoredCall, get_call
@@ -55,9 +56,10 @@ class Judged:
 class Judge:
     """Compares copies, each by its own task's contract."""
 
-    def __init__(self, settings: Settings, cipher: Cipher) -> None:
+    def __init__(self, settings: Settings, cipher: Cipher, database: Database) -> None:
         self._cipher = cipher
         self._encoder = encoder_of(settings)
+        self._text = judge_of(settings, database)
         self._log_now = OncePerMinute()
 
     def judge(self, session: ReadSession, copies: Sequence[CopyRow]) -> list[Judged]:
@@ -66,7 +68,10 @@ class Judge:
         Raises:
             DatabaseDown: nothing is judged.
         """
-        return [self._judged(session, row) for row in copies]
+        judged = [self._judged(session, row) for row in copies]
+        if judged and self._text is not None:
+            self._text.settle()
+        return judged
 
     def comparison(self, session: ReadSession, cluster_id: str) -> Comparison:
         """A task's comparator.
@@ -75,7 +80,7 @@ class Judge:
             NotFound: there is no such task (any more).
         """
         contract = OutputContract.from_json(get_cluster(session, self._cipher, cluster_id).contract)
-        return Comparison(contract, self._encoder)
+        return Comparison(contract, self._encoder, self._text)
 
     def _judged(self, session: ReadSession, row: CopyRow) -> Judged:
         conversation, teacher, is_compared = row.call_id.hex(), None, False

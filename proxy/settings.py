@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from proxy.base_url import checked_base_url
 from proxy.errors import SettingsInvalid
@@ -91,8 +91,13 @@ class Settings(BaseModel):
     shadow_share: float = Field(
         1.0, ge=0, le=1, description="share of the calls that an SLM in shadow or a canary is to prove itself on"
     )
+    judge_model: str | None = Field(
+        None,
+        description="model of the LLM that compares free texts, with `UNDERSTUDY_UPSTREAM_API_KEY`; "
+        "unset: the encoder does",
+    )
     copy_usd_per_day: Usd = Field(
-        5.0, description="known cost of shadow and audit copies in a day (UTC), over all workers"
+        5.0, description="known cost of shadow and audit copies, and of judging them, in a day (UTC), over all workers"
     )
     copies_at_once: int = Field(4, ge=1, le=1024, description="shadow and audit copies in flight, for each worker")
     autopilot: Autopilot = Field(
@@ -154,6 +159,14 @@ class Settings(BaseModel):
         if "@" in url:
             raise ValueError("must hold no credentials; the key goes into UNDERSTUDY_UPSTREAM_API_KEY")
         return url
+
+    @field_validator("judge_model")
+    @classmethod
+    def _check_judge(cls, value: str | None, before: ValidationInfo) -> str | None:
+        value = (value or "").strip() or None
+        if value and not before.data.get("upstream_api_key"):
+            raise ValueError("needs UNDERSTUDY_UPSTREAM_API_KEY: nobody else's key is used to judge")
+        return value
 
     @field_validator("otel_endpoint")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
@@ -11,11 +12,12 @@ from proxy.judging import Judge
 from proxy.proof import proof_of, subject_today
 from proxy.settings import Settings
 from proxy.watched import Watched
-from router.certificate import Subject
+from router.certificate import Certificate, CertificateInvalid, JudgeError, Subject
 from router.learning.proof.certification import Provenance, certify
+from router.learning.proof.judge import UNMEASURED
 from router.promotion import Stage
 from storage.cipher import Cipher
-from storage.database import WriteSession
+from storage.database import ReadSession, WriteSession
 from storage.errors import NotFound
 from storage.repositories.certificates import add_certificate, list_certificates
 
@@ -48,13 +50,18 @@ def certify_shadow(session: WriteSession, settings: Settings, cipher: Cipher, ju
     if not proof.missing:
         return
     made = [datetime.fromisoformat(at) for _, _, _, at in one.copies]
+    comparison = judge.comparison(session, promotion.cluster_id)
+    if comparison.errs:  # as measured on the log, by the last `evaluate`
+        standard = replace(standard, judge=measured_error(session, promotion.cluster_id, comparison.of_task.name))
+        if standard.judge is UNMEASURED:
+            return
     certificate = certify(
         subject,
         one.evidence(),
         Provenance("shadow", made[0], made[-1], len(list_certificates(session, promotion.cluster_id)) + 1),
         proof.certificate.threshold if proof.certificate else None,
         standard,
-        comparator=judge.comparison(session, promotion.cluster_id).of_task.name,
+        comparator=comparison.of_task.name,
         issued_at=datetime.now(UTC),
     )
     if certificate.passes:
@@ -65,6 +72,18 @@ def certify_shadow(session: WriteSession, settings: Settings, cipher: Cipher, ju
             "certificate.drawn_up", cluster=promotion.cluster_id, model=promotion.model, source="shadow",
             certificate=row.certificate_id, n=certificate.n, failures=certificate.failures,
         )  # fmt: skip
+
+
+def measured_error(session: ReadSession, cluster_id: str, comparator: str) -> JudgeError:
+    """The error of a task's comparator as it was last measured; unmeasured where it never was."""
+    for row in list_certificates(session, cluster_id):
+        try:
+            certificate = Certificate.from_json(row.content)
+        except CertificateInvalid:
+            continue
+        if certificate.comparator == comparator and certificate.judge is not None and certificate.judge.is_measured:
+            return certificate.judge
+    return UNMEASURED
 
 
 def _as_json(subject: Subject) -> dict[str, str]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -76,7 +77,7 @@ class Watch:
         self._cipher = cipher
         self._metrics = metrics
         self._artifacts = ArtifactStore(settings.artifacts_dir, cipher)
-        self._judge = Judge(settings, cipher)
+        self._judge = Judge(settings, cipher, database)
         self._drift = PayloadDrift(cipher, self._artifacts)
         self._keep_at = 0.0
         self._step_at: dict[str, float] = {}
@@ -287,7 +288,8 @@ class Watch:
                 if row is not None:
                     n, failures = n + row.audit["n"], failures + row.audit["failures"]
                 if n:
-                    shown[promotion.cluster_id] = failures / n, float(standard.bound(failures, n))
+                    known = replace(standard, judge=certificate.judge if certificate else None)
+                    shown[promotion.cluster_id] = failures / n, float(known.bound(failures, n))
         self._metrics.show_disagreement(shown)
 
     def _step_on(self) -> None:

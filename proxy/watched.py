@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from math import nan
 from typing import Any
@@ -16,7 +16,6 @@ from router.certificate import Certificate, CertificateInvalid
 from router.learning.proof.agreement import Outcome, Verdict
 from router.learning.proof.audit import Audit, AuditInvalid
 from router.learning.proof.evidence import Evidence
-from router.learning.proof.standard import Standard
 from storage.database import ReadSession
 from storage.models import PromotionRow, WatchRow
 from storage.repositories.certificates import get_certificate
@@ -105,7 +104,7 @@ def _audit(kept: WatchRow | None) -> Audit | None:
 
 
 def _new_audit(session: ReadSession, settings: Settings, promotion: PromotionRow) -> Audit:
-    certificate, standard = granted_on(session, promotion), standard_of(settings)
-    return Audit.start(
-        certificate, Standard(standard.alpha, standard.delta, certificate.judge if certificate else None)
-    )
+    certificate, plain = granted_on(session, promotion), standard_of(settings)
+    corrected = replace(plain, judge=certificate.judge) if certificate else plain
+    # A comparator that nobody measured, or that rejects everything, could break no promise: its word is then taken.
+    return Audit.start(certificate, corrected if corrected.limit < 1 else plain)

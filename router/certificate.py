@@ -48,6 +48,11 @@ class JudgeError(msgspec.Struct, frozen=True, kw_only=True):
     agreements: int
     rejected: int
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether there were pairs of both kinds."""
+        return self.disagreements > 0 and self.agreements > 0
+
 
 class SelfAgreement(msgspec.Struct, frozen=True, kw_only=True):
     """How often the LLM disagrees with itself: the ceiling over anybody's agreement with it.
@@ -133,6 +138,8 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     def short_of(self, alpha: float) -> dict[str, str]:
         """Figures that fall short of a risk, by name, each with what it is and what it would have to be."""
         short: dict[str, str] = {}
+        if self.judge is not None and not self.judge.is_measured:
+            short["comparator"] = "its error on this task is unknown, must be measured on pairs of known truth"
         if not self.disagreement_bound <= alpha:
             short["disagreement_bound"] = f"{self.disagreement_bound:.4f}, must be at most {alpha:g}"
             if alpha == self.alpha:

@@ -1,4 +1,4 @@
-"""Costs that belong to no call: training, evaluation."""
+"""Costs that belong to no call: training, evaluation, an LLM that judges."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from sqlalchemy import func, select
 
 from storage.database import ReadSession, WriteSession
 from storage.models import CostRow
+
+#: What the LLM costs when it compares free texts.
+JUDGE = "judge"
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,9 +121,11 @@ def _in_words(standard: Standard, attempt: int, with_ceiling: bool) -> str:
     ]
     if attempt > 1:
         words.append(f"The confidence is raised because this is attempt {attempt} on the task.")
-    if standard.judge is not None:
+    if standard.judge is not None and not standard.judge.is_measured:
+        words.append("Nobody knows the comparator's error on this task, so nothing is proved.")
+    elif standard.judge is not None:
         words.append(
-            "Corrected for the comparator's error (Rogan–Gladen at the ends of exact intervals), measured on "
+            "Corrected for the comparator's error (Rogan–Gladen at the ends of exact intervals, false alarms uncredited), measured on "
             f"{standard.judge.disagreements + standard.judge.agreements} pairs of known truth."
         )
     if with_ceiling:

@@ -5,11 +5,15 @@ the share of true agreements that it rejects, it rejects a share q = θ(1 − β
 Rogan & Gladen, Am. J. Epidemiology 107 (1978); for LLM judges Lee et al., arXiv 2511.21140 (2025).
 Here every one of q, β, φ enters at the end of its own exact interval that makes θ largest, so that the bound on θ holds
 with confidence 1 − δ at any sample size: no plug-in, no normal approximation.
+
+In an upper bound φ is 0, whatever was measured. How many true agreements a comparator rejects depends on how they are
+worded: an SLM that repeats the LLM's words is never rejected, and has no false alarms to its credit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +22,12 @@ from router.certificate import JudgeError
 from router.contract import Answer
 from router.learning.proof.agreement import Comparator, Outcome
 from router.learning.proof.bounds import lower_bound, upper_bound
+from router.learning.proof.known_pairs import HARMLESS, KnownPair
+
+#: Fewer pairs of one kind say nothing about it.
+LEAST_PAIRS = 30
+#: The error of a comparator that nobody could measure: no bound is corrected for it, and nothing is proved by it.
+UNMEASURED = JudgeError(disagreements=0, passed=0, agreements=0, rejected=0)
 
 
 def measure(comparator: Comparator, pairs: Iterable[tuple[Answer, Answer, bool]]) -> JudgeError:
@@ -41,6 +51,45 @@ def measure(comparator: Comparator, pairs: Iterable[tuple[Answer, Answer, bool]]
     )
 
 
+def measure_worst(
+    comparator: Comparator,
+    pairs: Sequence[KnownPair],
+    delta: float,
+    each: Callable[[Callable[[KnownPair], Outcome], Sequence[KnownPair]], Iterable[Outcome]] = map,
+) -> JudgeError:
+    """Measure a comparator's error on pairs of known truth: of their kinds of disagreement the one it is worst at.
+
+    Nobody knows which kind an SLM's mistakes will be of. The largest of the kinds' upper bounds at δ is one on whatever
+    mixture of them.
+
+    Args:
+        delta: at which the kinds are told apart.
+        each: a parallel `map`, for comparators that wait.
+
+    Returns:
+        `UNMEASURED` with under 30 pairs of answers to other requests, or of those that agree. Of the other kinds those
+        that are seldomer are left out: the task has hardly anything of theirs.
+    """
+    outcomes = each(lambda pair: comparator.compare(pair.reference, pair.answer).outcome, pairs)
+    said: dict[str, list[Outcome]] = defaultdict(list)
+    for pair, outcome in zip(pairs, outcomes, strict=True):
+        if outcome is not Outcome.INCOMPARABLE:
+            said[pair.kind].append(outcome)
+    agreements = said.pop(HARMLESS, [])
+    if min(len(agreements), len(said["other"])) < LEAST_PAIRS:
+        return UNMEASURED
+    worst = max(
+        (kind for kind in said.values() if len(kind) >= LEAST_PAIRS),
+        key=lambda kind: float(upper_bound(kind.count(Outcome.AGREE), len(kind), delta)),
+    )
+    return JudgeError(
+        disagreements=len(worst),
+        passed=worst.count(Outcome.AGREE),
+        agreements=len(agreements),
+        rejected=agreements.count(Outcome.DISAGREE),
+    )
+
+
 def corrected_upper(rejected_share: ArrayLike, error: JudgeError, delta: float) -> NDArray[np.float64]:
     """The upper end of true disagreement, from an upper bound on the share that the judge rejects.
 
@@ -54,7 +103,8 @@ def corrected_upper(rejected_share: ArrayLike, error: JudgeError, delta: float) 
     """
     passes = float(upper_bound(error.passed, error.disagreements, delta / 2))
     rejects = float(lower_bound(error.rejected, error.agreements, delta / 2))
-    return _true_rate(np.asarray(rejected_share, dtype=np.float64), passes, rejects, unknown=1.0)
+    credited = 0.0 if passes + rejects < 1 else rejects  # a coin stays a coin
+    return _true_rate(np.asarray(rejected_share, dtype=np.float64), passes, credited, unknown=1.0)
 
 
 def corrected_lower(rejected_share: ArrayLike, error: JudgeError, delta: float) -> NDArray[np.float64]:

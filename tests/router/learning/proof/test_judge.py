@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,8 +11,18 @@ from hypothesis import strategies as st
 
 from router.certificate import JudgeError
 from router.contract import Answer
+from router.learning.proof.agreement import plain
 from router.learning.proof.bounds import lower_bound, upper_bound
-from router.learning.proof.judge import corrected_lower, corrected_upper, measure, most_rejected
+from router.learning.proof.judge import (
+    UNMEASURED,
+    corrected_lower,
+    corrected_upper,
+    measure,
+    measure_worst,
+    most_rejected,
+)
+from router.learning.proof.known_pairs import HARMLESS, KnownPair, known_pairs
+from router.learning.proof.standard import Standard
 from router.learning.proof.text import JudgedText
 
 PERFECT = JudgeError(disagreements=10**7, passed=0, agreements=10**7, rejected=0)
@@ -60,3 +72,75 @@ def test_a_kept_promise_is_never_below_what_the_judge_rejects_on_the_measured_av
     error = JudgeError(disagreements=50, passed=passed, agreements=50, rejected=rejected)
     expected = alpha * (1 - passed / 50) + (1 - alpha) * rejected / 50
     assert expected - 1e-12 <= most_rejected(alpha, error, 0.05) <= 1
+
+
+def test_false_alarms_earn_a_bound_no_credit() -> None:
+    """An SLM that repeats the LLM word for word is never rejected, whatever the judge makes of paraphrases."""
+    strict = JudgeError(disagreements=1000, passed=0, agreements=1000, rejected=300)
+    assert corrected_upper(0.3, strict, 0.05) >= 0.3
+
+
+def answers(count: int) -> list[str]:
+    """Replies that differ in a number, a name and a fact; no two are alike."""
+    towns, states = ("Ghent", "Porto", "Turku", "Brno"), ("late", "here", "lost")
+    return [
+        f"Dear customer, parcel {1000 + k} to {towns[k % 4]} is {states[k % 3]}. Our driver number {k} will ring you."
+        for k in range(count)
+    ]
+
+
+def pairs_of(texts: list[str]) -> list[KnownPair]:
+    vectors = np.random.default_rng(1).normal(size=(len(texts), 8)).astype(np.float32)
+    return known_pairs(texts, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
+def test_pairs_of_every_kind_are_made_and_none_is_of_equal_texts() -> None:
+    pairs = pairs_of(answers(40))
+    kinds = Counter(pair.kind for pair in pairs)
+    assert set(kinds) == {HARMLESS, "other", "sentence", "number", "negation", "name"}
+    assert all(pair.agree is (pair.kind == HARMLESS) for pair in pairs)
+    assert all(pair.reference.text != pair.answer.text for pair in pairs)
+    edits = {pair.kind: pair.answer.text for pair in reversed(pairs)}
+    assert edits["negation"].startswith("Dear customer, parcel 1000 to Ghent is not late.")
+    assert edits["number"].startswith("Dear customer, parcel 1001 to Ghent is late.")
+    assert edits["name"].startswith("Dear customer, parcel 1000 to Brno is late.")
+    assert edits[HARMLESS].startswith("**Dear customer, parcel 1000 to Ghent is late.**\nOur driver")
+
+
+def test_the_kind_that_a_comparator_is_worst_at_is_its_error() -> None:
+    """It is blind to negations alone, and those are one pair in five."""
+    blind = JudgedText("no ear for not", lambda a, b: plain(a.text) == plain(b.text.replace(" not ", " ")))
+    pairs = [pair for pair in pairs_of(answers(40)) if pair.kind != HARMLESS]
+    pairs += agreeing(40)
+    error = measure_worst(blind, pairs, 0.01)
+    assert error == JudgeError(disagreements=40, passed=40, agreements=40, rejected=0)
+    assert corrected_upper(0.0, error, 0.05) == 1.0
+
+
+def test_an_error_that_could_not_be_measured_proves_nothing() -> None:
+    good = JudgedText("good", lambda a, b: plain(a.text) == plain(b.text))
+    error = measure_worst(good, pairs_of(answers(20)), 0.01)
+    assert error == UNMEASURED
+    assert not error.is_measured
+    assert corrected_upper(0.0, error, 0.05) == 1.0
+    same = ["We are sorry."] * 60  # no answer to another request is another answer
+    assert measure_worst(good, pairs_of(same), 0.01) == UNMEASURED
+
+
+@pytest.mark.parametrize("blindness", [0.05, 0.2])
+def test_the_bound_that_a_measured_judge_gives_fails_no_more_often_than_promised(blindness: float) -> None:
+    """By simulation: a judge that passes so many of all disagreements, of each kind alike, on 5 % true disagreement."""
+    rng, repeats, n, delta, theta = np.random.default_rng(3), 400, 300, 0.1, 0.05
+    pairs = pairs_of(answers(60))
+    wrong = 0
+    for _ in range(repeats):
+        judge = JudgedText("dull", lambda a, b: bool(rng.random() < blindness))
+        error = measure_worst(judge, [pair for pair in pairs if not pair.agree] + agreeing(60), delta / 4)
+        assert error.is_measured
+        seen = rng.binomial(n, theta * (1 - blindness))
+        wrong += bool(Standard(theta, delta, error).bound(seen, n) < theta)
+    assert wrong <= delta * repeats
+
+
+def agreeing(count: int) -> list[KnownPair]:
+    return [KnownPair(Answer(f"a {k}"), Answer(f"a  {k}"), True, HARMLESS) for k in range(count)]
