@@ -374,6 +374,7 @@ async def test_the_api_documents_itself(api: Api) -> None:
         "/clusters", "/clusters/{cluster_id}", "/clusters/{cluster_id}/promotions",
         "/clusters/{cluster_id}/promotions/current", "/models", "/calls", "/calls/{call_id}", "/calls/{call_id}/{part}",
         "/savings", "/audit", "/runs", "/runs/{run_id}", "/keys", "/keys/{key_id}",
+        "/feedback",
     }  # fmt: skip
 
 
