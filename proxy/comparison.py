@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from proxy.errors import Conflict
 from proxy.settings import Settings
 from router.contract import Answer, ContractKind, OutputContract, contract_for
 from router.encoder import CachedEncoder, Encoder, TransformerEncoder
@@ -42,6 +43,17 @@ class Comparison:
     def is_possible(self) -> bool:
         """Whether there is anything to compare by: free text needs an encoder."""
         return self._contract.kind is not ContractKind.TEXT or not isinstance(self._text, _NoEncoder)
+
+    def check_possible(self, cluster_id: str) -> None:
+        """See that there is something to compare by.
+
+        Raises:
+            Conflict
+        """
+        if not self.is_possible:
+            raise Conflict(
+                f"cluster {cluster_id} answers in free text, which is compared by UNDERSTUDY_ENCODER: set it"
+            )
 
     def compare(self, call: CallFeatures, reference: Answer | None, answer: Answer | None) -> Verdict:
         """Compare the SLM's answer with the LLM's; the call's own schemas count.

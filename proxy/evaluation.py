@@ -73,8 +73,7 @@ def evaluate(
     server = checked_server(settings, slm)
     contract = OutputContract.from_json(cluster.contract)
     comparison = Comparison(contract, encoder_of(settings))
-    if not comparison.is_possible:
-        raise Conflict(f"cluster {cluster_id} answers in free text, which is compared by UNDERSTUDY_ENCODER: set it")
+    comparison.check_possible(cluster_id)
     workshop.progress("loading the model")
     served = VllmServer(server, settings.slm_url[server], settings.slm_api_key).ensure_served(model, adapter)
     workshop.progress("reading the log")
