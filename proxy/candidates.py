@@ -53,4 +53,5 @@ def _candidate(taught: Taught) -> Candidate:
         answered_by="llm" if taught.is_answered else "slm",
         teacher=taught.teacher,
         redacted=row.log == "redacted",
+        weighed=taught.weighed,
     )
