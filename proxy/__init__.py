@@ -25,9 +25,10 @@ Learning is background work, beside all this:
     learner.py        the process that does them, one at a time, and goes on with them after it was killed
     stages.py         what a run of each kind consists of: `learning.py`, `training.py`, `evaluation.py`
     curation.py       a task's calls into samples
+    base_choice.py    on which base model; `entrants.py` are tried in `tryout.py`
+    training.py       samples into a registered SLM; `adapters.py` tells whether one fits a base
     evaluation.py     held-out calls through a served SLM into a certificate; its map is there
     watch.py          what keeps promotions honest: copies judged, audits, drift, the next step; its map too
-    training.py       samples into a registered SLM; `adapters.py` tells whether one fits a base
     stage_process.py  one stage in a process of its own
     schedule.py       when runs begin by themselves
     lineage.py        what became of the tasks when the log was learned again

@@ -58,4 +58,5 @@ def _candidate(taught: Taught, score: float | None) -> Candidate:
         teacher=taught.teacher,
         redacted=row.log == "redacted",
         feedback=score if served else None,
+        weighed=taught.weighed,
     )

@@ -9,6 +9,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from proxy.errors import Conflict
 from proxy.settings import Settings
 from proxy.text_judge import LlmJudge
 from router.certificate import JudgeError
@@ -84,6 +85,18 @@ class Comparison:
     def is_possible(self) -> bool:
         """Whether there is anything to compare by: free text needs an encoder."""
         return self._contract.kind is not ContractKind.TEXT or not isinstance(self._text, _NoEncoder)
+
+    def check_possible(self, cluster_id: str) -> None:
+        """See that there is something to compare by.
+
+        Raises:
+            Conflict
+        """
+        if not self.is_possible:
+            raise Conflict(
+                f"cluster {cluster_id} answers in free text, which is compared by UNDERSTUDY_ENCODER or "
+                "UNDERSTUDY_JUDGE_MODEL: set one"
+            )
 
     def compare(self, call: CallFeatures, reference: Answer | None, answer: Answer | None) -> Verdict:
         """Compare the SLM's answer with the LLM's; the call's own schemas count.

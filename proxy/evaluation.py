@@ -76,11 +76,7 @@ def evaluate(
     contract = OutputContract.from_json(cluster.contract)
     judge = judge_of(settings, database, cluster_id)
     comparison = Comparison(contract, encoder_of(settings), judge)
-    if not comparison.is_possible:
-        raise Conflict(
-            f"cluster {cluster_id} answers in free text, which is compared by UNDERSTUDY_ENCODER or "
-            "UNDERSTUDY_JUDGE_MODEL: set one"
-        )
+    comparison.check_possible(cluster_id)
     workshop.progress("loading the model")
     served = VllmServer(server, settings.slm_url[server], settings.slm_api_key).ensure_served(model, adapter)
     workshop.progress("reading the log")

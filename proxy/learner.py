@@ -21,7 +21,6 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -45,8 +44,8 @@ from proxy.runs import (
 )
 from proxy.schedule import Learnable, Trainable, is_learning_due, task_to_train
 from proxy.settings import Settings
-from proxy.stage_process import DatabaseAway, Figures, Stage, run_in_child
-from proxy.stages import STAGES
+from proxy.stage_process import DatabaseAway, Figures, Stage, StagesOf, run_in_child
+from proxy.stages import stages_of
 from router.progress import Autopilot
 from storage.cipher import Cipher
 from storage.database import Database
@@ -82,13 +81,11 @@ _FORESIGHT_SECONDS = 3.0
 log = structlog.get_logger()
 
 
-def run_learner(
-    settings: Settings, stages: Mapping[RunKind, Sequence[Stage]] = STAGES, *, wait: bool = True
-) -> NoReturn:
+def run_learner(settings: Settings, stages_of: StagesOf = stages_of, *, wait: bool = True) -> NoReturn:
     """Learn until SIGTERM.
 
     Args:
-        stages: what the runs of each kind do.
+        stages_of: what a run does.
         wait: for a learner of the same data directory to end, where there is one.
 
     Raises:
@@ -98,7 +95,7 @@ def run_learner(
     _hold(settings.data_dir, wait)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # as if killed: its child notices; nothing else is to be done
     with mapped_errors():
-        learner = Learner(settings, stages)
+        learner = Learner(settings, stages_of)
     cipher, database = Cipher.open(settings.data_dir), Database(settings.database)
     _wait_for(database, cipher, learner.runs)
     with mapped_errors():
@@ -149,13 +146,13 @@ class Learner:
         name: what this learner is known by among others.
     """
 
-    def __init__(self, settings: Settings, stages: Mapping[RunKind, Sequence[Stage]]) -> None:
+    def __init__(self, settings: Settings, stages_of: StagesOf) -> None:
         from dbos import DBOS, DBOSPortableJSONSerializer
 
         self.name = f"{socket.gethostname()}:{settings.data_dir.resolve()}"
         self.runs = Runs(settings)
         self._settings = settings
-        self._stages = stages
+        self._stages_of = stages_of
         self._dbos = DBOS
         _quieten()
         DBOS(
@@ -187,7 +184,7 @@ class Learner:
         """The workflow: all that it does, it does in steps, so that it can be gone through again."""
         wish = RunWish(**asked | {"kind": RunKind(asked["kind"])})
         done: dict[str, Figures] = {}
-        for stage in self._stages[wish.kind]:
+        for stage in self._stages_of(wish):
             step = StageAtWork(self.runs, str(self._dbos.workflow_id), self.name, stage, self._settings)
             done[stage.name] = self._dbos.run_step({"name": stage.name}, step.work, wish, dict(done))
         return {"record": "; ".join(figures.get("in_words", name) for name, figures in done.items()), "figures": done}
@@ -362,8 +359,7 @@ def train_if_due(settings: Settings, database: Database, runs: Runs) -> None:
     Raises:
         DatabaseDown
     """
-    # With several SLM servers, which one it is for is somebody's decision.
-    if settings.autopilot is not Autopilot.ON or len(settings.slm_url) != 1 or not settings.upstream_allows_training:
+    if settings.autopilot is not Autopilot.ON or not settings.slm_url or not settings.upstream_allows_training:
         return
     tried = {run.wish.cluster for run in runs.list_runs(limit=_REMEMBERED_RUNS) if run.wish.kind is RunKind.TRAIN}
     with database.read() as session:

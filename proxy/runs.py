@@ -11,9 +11,9 @@ machines share one queue; else a SQLite file in the data directory.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,6 +39,8 @@ WORKFLOW = "run"
 #: changes only when runs that an older learner began can't be gone on with.
 WORKFLOW_VERSION = "1"
 LINES = 100
+#: As a base model: the one that a bake-off among those that are served chooses.
+AUTO = "auto"
 _CONNECT_SECONDS = 5
 _PAGE_SLACK = 20
 
@@ -83,7 +85,8 @@ class RunWish:
 
     Attributes:
         cluster: the task; of `train` and `evaluate`.
-        base: base model to train on; None: what the SLM server says that it serves.
+        base: base model to train on; None: what the SLM server says that it serves. `auto`: the cheapest of all that
+            are served that is good enough, as a bake-off finds.
         method: how to train it.
         model: name of the SLM; of `evaluate` the one that is there, of `train` the one to be made.
         slm: SLM server's name; may be left out where there is one only.
@@ -113,6 +116,15 @@ class RunWish:
         elif self.kind is RunKind.EVALUATE and self.base is not None:
             raise BadRequest("a run of kind evaluate takes no base")
         return self
+
+    def completed(self, slm_servers: Collection[str]) -> RunWish:
+        """The same, with what is meant where nothing is said: among several SLM servers the bake-off chooses.
+
+        Args:
+            slm_servers: the names in UNDERSTUDY_SLM_URL.
+        """
+        unsaid = self.kind is RunKind.TRAIN and self.base is None and self.slm is None
+        return replace(self, base=AUTO) if unsaid and len(slm_servers) > 1 else self
 
     @property
     def key(self) -> str:
@@ -197,7 +209,7 @@ class Runs:
             Conflict: what runs need is not installed.
             DatabaseDown: it was not asked for.
         """
-        wish.checked()
+        wish = wish.checked().completed(self._settings.slm_url)
         wanted = format_call_id(new_call_id())
         with self._client() as client:
             found = client.enqueue(

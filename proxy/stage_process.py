@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -50,6 +50,10 @@ class Stage:
 
     name: str
     work: Work
+
+
+#: What a run goes through; the same for the same wish.
+StagesOf = Callable[[RunWish], Sequence[Stage]]
 
 
 class StageFailed(Exception):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from proxy.runs import RunKind, RunWish
+from proxy.runs import AUTO, RunKind, RunWish
 from proxy.stage_process import Figures, Stage
 from proxy.workshop import Workshop
 
@@ -45,12 +45,28 @@ def make_dataset(workshop: Workshop, wish: RunWish, done: Mapping[str, Figures])
     return {"dataset_id": dataset_id, "in_words": f"dataset {dataset_id}"}
 
 
+def choose_base(workshop: Workshop, wish: RunWish, done: Mapping[str, Figures]) -> Figures:
+    """Of the base models that are served, the one that is worth the training."""
+    from proxy.base_choice import choose_base as choose
+
+    choice = choose(workshop, done["make_dataset"]["dataset_id"], method=wish.method, slm=wish.slm)
+    return {
+        "base": choice.base,
+        "slm": choice.slm,
+        "passed": choice.passed,
+        "scores": [{"base": each.model, "steps": each.steps, "score": each.score} for each in choice.scores],
+        "words": list(choice.record),
+        "in_words": "; ".join(choice.record),
+    }
+
+
 def fine_tune(workshop: Workshop, wish: RunWish, done: Mapping[str, Figures]) -> Figures:
     """A dataset into an SLM."""
     from proxy.training import fine_tune as tune
 
     dataset_id = done["make_dataset"]["dataset_id"]
-    model = tune(workshop, dataset_id, base=wish.base, method=wish.method, name=wish.model, slm=wish.slm)
+    chosen = done.get("choose_base", {"base": wish.base, "slm": wish.slm})
+    model = tune(workshop, dataset_id, base=chosen["base"], method=wish.method, name=wish.model, slm=chosen["slm"])
     return {"model": model, "in_words": f"trained {model}"}
 
 
@@ -76,13 +92,14 @@ def evaluate(workshop: Workshop, wish: RunWish, done: Mapping[str, Figures]) -> 
     }
 
 
-#: By kind. A change here that an interrupted run can't be gone on with needs another `runs.WORKFLOW_VERSION`.
-STAGES: Mapping[RunKind, tuple[Stage, ...]] = {
-    RunKind.LEARN: (Stage("learn", learn),),
-    RunKind.TRAIN: (
-        Stage("make_dataset", make_dataset),
-        Stage("fine_tune", fine_tune),
-        Stage("evaluate", evaluate),
-    ),
-    RunKind.EVALUATE: (Stage("evaluate", evaluate),),
-}
+def stages_of(wish: RunWish) -> tuple[Stage, ...]:
+    """What a run goes through, by what was asked for alone: the same whenever it is gone on with.
+
+    A change here that an interrupted run can't be gone on with needs another `runs.WORKFLOW_VERSION`.
+    """
+    if wish.kind is RunKind.LEARN:
+        return (Stage("learn", learn),)
+    if wish.kind is RunKind.EVALUATE:
+        return (Stage("evaluate", evaluate),)
+    choice = (Stage("choose_base", choose_base),) if wish.base == AUTO else ()
+    return (Stage("make_dataset", make_dataset), *choice, Stage("fine_tune", fine_tune), Stage("evaluate", evaluate))

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 import structlog
 
 from proxy.wire.answer import read_answer
 from router.learning.corpus import LoggedCall, read_logged_call
+from router.learning.curation.weighed import WeighedToken, read_weighed
 from storage.cipher import Cipher
 from storage.database import ReadSession
 from storage.models import Call
@@ -33,12 +34,14 @@ class Taught(NamedTuple):
         call: None where its body isn't kept or can't be read. Its `answer` is never an SLM's.
         is_answered: whether the LLM was asked: it served the call, or audited it.
         teacher: what the LLM called itself; None where it didn't say.
+        weighed: the tokens of its text as it weighed them; none where the call didn't ask for that.
     """
 
     row: Call
     call: LoggedCall | None
     is_answered: bool
     teacher: str | None
+    weighed: tuple[WeighedToken, ...] = ()
 
 
 def taught_calls(
@@ -77,21 +80,32 @@ def logged_call(stored: StoredCall, audit: object = None) -> LoggedCall | None:
     Args:
         audit: what the LLM answered to a call that an SLM served, as parsed JSON.
     """
+    return _logged_call(stored, _llm_answer(stored, audit))
+
+
+def _logged_call(stored: StoredCall, answer: dict[str, Any] | None) -> LoggedCall | None:
     row = stored.row
-    answer = None
-    if row.served_by != "llm":
-        answer = audit if isinstance(audit, dict) else None
-    elif row.ended == "finished" and row.status == 200 and stored.response_body:
-        answer = read_answer(
-            row.endpoint, stored.response_body, row.response_content_type, row.response_content_encoding
-        )
     return read_logged_call(stored.call_id, row.endpoint, stored.request_body or b"", answer, row.arrived_at)
+
+
+def _llm_answer(stored: StoredCall, audit: object) -> dict[str, Any] | None:
+    """The LLM's whole answer as one JSON value, streams assembled."""
+    row = stored.row
+    if row.served_by != "llm":
+        return audit if isinstance(audit, dict) else None
+    if row.ended == "finished" and row.status == 200 and stored.response_body:
+        return read_answer(row.endpoint, stored.response_body, row.response_content_type, row.response_content_encoding)
+    return None
 
 
 def _taught(stored: StoredCall, answer: bytes | None) -> Taught:
     row = stored.row
     if row.served_by == "llm":
-        return Taught(row, logged_call(stored), True, row.model_reported)
+        said = _llm_answer(stored, None)
+        call = _logged_call(stored, said)
+        asked = call is not None and call.features.body.get("top_logprobs")
+        weighed = read_weighed(row.endpoint, said) if asked and said is not None else ()
+        return Taught(row, call, True, row.model_reported, weighed)
     audit = None if answer is None else orjson.loads(answer)
     teacher = audit.get("model") if isinstance(audit, dict) else None
     return Taught(row, logged_call(stored, audit), audit is not None, teacher if isinstance(teacher, str) else None)

@@ -109,10 +109,10 @@ def fine_tune(
         DatabaseDown: called again, it goes on.
     """
     dataset = open_dataset(workshop, dataset_id)
-    server = _server(workshop.settings, slm)
+    server = slm_server(workshop.settings, slm)
     base = base or _served_base(server)
     place = _place(workshop, dataset, base, method, name)
-    with _paid(workshop, dataset, place), _failures_named():
+    with paid(workshop, dataset, place.name), failures_named():
         from router.learning.training import fine_tuning  # takes seconds: what is refused, is refused before
 
         card = fine_tuning.fine_tune(
@@ -163,7 +163,7 @@ class _Place:
         return str(self.path) if self.is_adapter else None
 
 
-def _server(settings: Settings, slm: str | None) -> VllmServer:
+def slm_server(settings: Settings, slm: str | None) -> VllmServer:
     """The SLM server that is meant.
 
     Raises:
@@ -184,7 +184,7 @@ def _served_base(server: VllmServer) -> str:
     Raises:
         Conflict: it can't be reached, or it has none or several.
     """
-    roots = sorted({model.root for model in server.models() if model.parent is None and model.root})
+    roots = sorted(model.root for model in server.base_models() if model.root)
     if len(roots) != 1:
         raise Conflict(
             f"the SLM server {server.name!r} serves {', '.join(roots) or 'no base model that it names'}; "
@@ -212,7 +212,7 @@ def _place(workshop: Workshop, dataset: Dataset, base: str, method: Method, name
 
 
 @contextmanager
-def _paid(workshop: Workshop, dataset: Dataset, place: _Place) -> Iterator[None]:
+def paid(workshop: Workshop, dataset: Dataset, model: str) -> Iterator[None]:
     """Write down what the time until the end of the block costs, also where nothing comes of it.
 
     A killed learner's last stretch stays unwritten.
@@ -225,12 +225,12 @@ def _paid(workshop: Workshop, dataset: Dataset, place: _Place) -> Iterator[None]
         usd = seconds / 3600 * workshop.settings.training_usd_per_hour
         if usd:
             with workshop.database.write() as session:
-                figures = {"seconds": round(seconds, 1), "model": place.name, "dataset": dataset.digest}
+                figures = {"seconds": round(seconds, 1), "model": model, "dataset": dataset.digest}
                 add_cost(session, "training", dataset.cluster_id, usd, figures)
 
 
 @contextmanager
-def _failures_named() -> Iterator[None]:
+def failures_named() -> Iterator[None]:
     """Raise what learning raises as the proxy's own errors.
 
     Raises:

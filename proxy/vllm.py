@@ -88,6 +88,15 @@ class VllmServer:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise Conflict(f"{self._url}/models is not an OpenAI-compatible list of models") from error
 
+    def base_models(self) -> list[ServedModel]:
+        """Those that it says are no adapters, and where they were loaded from; each once, whatever names it has.
+
+        Raises:
+            Conflict: it can't be reached, refuses to say, or is no such server.
+        """
+        found = {model.root: model for model in self.models() if model.parent is None and model.root}
+        return list(found.values())
+
     def ensure_served(self, model: str, adapter: str | None) -> ServedModel:
         """See that the server has a model, loading its adapter if need be.
 
@@ -125,6 +134,16 @@ class VllmServer:
         if model not in served:
             raise Unprocessable(f"the SLM server {self.name!r} loaded {adapter} and does not list {model!r}")
         return served[model]
+
+    def unload(self, model: str) -> None:
+        """Have it forget an adapter; one that it doesn't have is no error.
+
+        Raises:
+            Conflict: the server can't be reached, or refuses.
+        """
+        answer = self._request("POST", "/unload_lora_adapter", LOADING_SECONDS, json={"lora_name": model})
+        if answer.status_code not in (200, 404):
+            raise Conflict(f"the SLM server {self.name!r} keeps the adapter {model!r}: {_message(answer)}")
 
     def _probed(self, model: str, listed: list[str]) -> ServedModel:
         """See whether the server answers as a model that it does not list.

@@ -26,7 +26,13 @@ class TrainingMethod(StrEnum):
 
 def train(
     cluster: Annotated[str, typer.Argument(help="The task's id, as `understudy report` shows it.")],
-    base: Annotated[str | None, typer.Option(help="Base model; else what the SLM server says it serves.")] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            help="Base model; else what the SLM server says it serves. auto: the cheapest that is good enough, tried "
+            "out; so it is where there are several servers and none is named."
+        ),
+    ] = None,
     method: Annotated[TrainingMethod, typer.Option(help="How to train it.")] = TrainingMethod.LORA,
     name: Annotated[str | None, typer.Option(help="What the SLM is to be called.")] = None,
     slm: Annotated[str | None, typer.Option(help="Server name in UNDERSTUDY_SLM_URL.")] = None,
@@ -36,7 +42,7 @@ def train(
     from proxy.errors import Conflict
     from proxy.logs import configure_logs
     from proxy.runs import RunKind, RunWish
-    from proxy.stages import STAGES
+    from proxy.stages import stages_of
     from proxy.workshop import Workshop
     from storage.repositories.clusters import check_cluster
 
@@ -44,12 +50,13 @@ def train(
     open_data_dir(settings)
     configure_logs()  # to standard error: what is printed may be JSON
     wish = RunWish(RunKind.TRAIN, cluster, base, method.value, name, slm).checked()
+    wish = wish.completed(settings.slm_url)
     done: dict[str, Figures] = {}
     with progress("opening the log") as tell:
         workshop = Workshop.open(settings, tell)
         with workshop.database.read() as session:
             check_cluster(session, cluster)
-        for stage in STAGES[wish.kind]:
+        for stage in stages_of(wish):
             try:
                 done[stage.name] = stage.work(workshop, wish, done)
             except ImportError as error:

@@ -274,12 +274,19 @@ class WishedRun(BaseModel):
         "not. `evaluate`: an SLM that is there into a certificate. None of them promotes anything"
     )
     cluster: str | None = Field(None, description="the task; of `train` and `evaluate`")
-    base: str | None = Field(None, description="base model to train on; what the SLM server says that it serves")
+    base: str | None = Field(
+        None,
+        description="base model to train on; by default what the SLM server says that it serves. `auto`: the cheapest "
+        "of all that are served that is good enough, tried out; so it is where there are several servers and none is "
+        "named",
+    )
     method: Literal["lora", "qlora", "full"] = "lora"
     model: str | None = Field(
         None, min_length=1, description="of `evaluate`: the SLM; of `train`: what it is to be called"
     )
-    slm: str | None = Field(None, description="server name in UNDERSTUDY_SLM_URL; needed where there are several")
+    slm: str | None = Field(
+        None, description="server name in UNDERSTUDY_SLM_URL; with several, `evaluate` and a named `base` need it"
+    )
 
 
 class RunProgress(BaseModel):

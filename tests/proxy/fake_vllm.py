@@ -122,6 +122,7 @@ class FakeVllm:
         cancelled: calls whose client left.
         base: path of its base model.
         adapters: loaded ones, name → path.
+        loaded: the names of all that ever were, in order.
         can_load: whether adapters can be loaded at run time.
         listed: the names that it lists, where they aren't what it has.
         called: what it calls any model that it is asked for, with `{}` for the asked name; empty: it knows its own.
@@ -138,6 +139,7 @@ class FakeVllm:
         self.cancelled = 0
         self.base = BASE
         self.adapters: dict[str, str] = {}
+        self.loaded: list[str] = []
         self.can_load = True
         self.listed: list[str] | None = None
         self.called = ""
@@ -177,6 +179,7 @@ class FakeVllm:
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/load_lora_adapter", self._load)
+        app.router.add_post("/v1/unload_lora_adapter", self._unload)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", self._port, reuse_address=True)
@@ -288,4 +291,12 @@ class FakeVllm:
             error = {"message": message, "type": "InternalServerError", "param": None, "code": 500}
             return web.json_response({"error": error}, status=500)
         self.adapters[name] = path
+        self.loaded.append(name)
         return web.Response(body=f"Success: LoRA adapter '{name}' added successfully.".encode())  # plain text, unnamed
+
+    async def _unload(self, request: web.Request) -> web.Response:
+        name = orjson.loads(await request.read())["lora_name"]
+        if self.adapters.pop(name, None) is None:
+            error = {"message": f"The lora adapter '{name}' cannot be found.", "type": "NotFoundError", "code": 404}
+            return web.json_response({"error": error}, status=404)
+        return web.Response(body=f"Success: LoRA adapter '{name}' removed successfully.".encode())

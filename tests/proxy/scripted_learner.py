@@ -18,7 +18,7 @@ from pathlib import Path
 from proxy.errors import Conflict
 from proxy.learner import run_learner
 from proxy.logs import configure_logs
-from proxy.runs import RunKind, RunWish
+from proxy.runs import RunWish
 from proxy.settings import load_settings
 from proxy.stage_process import Figures, Stage
 from proxy.workshop import Workshop
@@ -51,8 +51,10 @@ def play(stage: str, workshop: Workshop, wish: RunWish, done: Mapping[str, Figur
     return {"before": sorted(done), "in_words": f"{stage} is done"}
 
 
-STAGES = {kind: (Stage("first", first), Stage("second", second)) for kind in RunKind}
+def stages_of(wish: RunWish) -> tuple[Stage, ...]:
+    return Stage("first", first), Stage("second", second)
+
 
 if __name__ == "__main__":
     configure_logs()
-    run_learner(load_settings(data_dir=Path(sys.argv[1])), STAGES)
+    run_learner(load_settings(data_dir=Path(sys.argv[1])), stages_of)

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -18,6 +19,7 @@ from proxy.settings import Settings
 from proxy.training import fine_tune, make_dataset, open_dataset, trained_on
 from proxy.vllm import VllmServer
 from proxy.workshop import Workshop
+from router.learning.curation.weighed import WeighedToken
 from router.learning.training.model_card import ModelCard
 from router.learning.training.recipe import Recipe
 from storage.errors import ArtifactMissing, NotFound
@@ -66,14 +68,15 @@ def workshop(fake: FakeVllm, tmp_path: Path) -> Iterator[Workshop]:
     workshop.database.close()
 
 
-def log_calls(workshop: Workshop, count: int, seed: int = 1) -> None:
+def log_calls(workshop: Workshop, count: int, seed: int = 1, logprobs: object = None, **request_fields: Any) -> None:
     """A second apart; each seed's a day after the one before."""
     draw = random.Random(seed)
     with workshop.database.write() as session:
         for number in range(count):
             asked = f"{draw.randrange(10**6)} of {draw.randrange(10**6)}"
-            request = {"model": "m", "messages": [{"role": "user", "content": asked}]}
-            answer = {"choices": [{"message": {"content": answer_to(asked)}, "finish_reason": "stop"}]}
+            request = {"model": "m", "messages": [{"role": "user", "content": asked}]} | request_fields
+            choice = {"message": {"content": answer_to(asked)}, "finish_reason": "stop", "logprobs": logprobs}
+            answer = {"choices": [choice]}
             record = make_record(
                 json.dumps(request).encode(),
                 json.dumps(answer).encode(),
@@ -100,6 +103,16 @@ def test_a_dataset_is_kept_encrypted_and_is_what_it_was(workshop: Workshop) -> N
     assert open_dataset(workshop, make_dataset(workshop, "c-1")).digest == dataset.digest
     text = orjson.dumps(curated.train[0].chat[0]["content"])[1:-1]
     assert all(text not in path.read_bytes() for path in workshop.artifacts.open(dataset_id).path.iterdir())
+
+
+def test_the_llm_s_token_probabilities_are_kept_where_a_call_asked_for_them(workshop: Workshop) -> None:
+    tokens = [{"token": "yes", "logprob": -0.5, "top_logprobs": [{"token": "no", "logprob": -1.0}]}]
+    log_calls(workshop, 10, seed=0, logprobs={"content": tokens})
+    log_calls(workshop, 10, seed=-2, logprobs={"content": tokens}, temperature=0, top_logprobs=2)
+    train = open_dataset(workshop, make_dataset(workshop, "c-1")).curated.train
+    weighed = [sample for sample in train if sample.weighed]
+    assert 0 < len(weighed) <= 10, "those that asked"
+    assert {sample.weighed for sample in weighed} == {(WeighedToken("yes", (("yes", -0.5), ("no", -1.0))),)}
 
 
 def test_a_trained_adapter_is_registered_and_served(workshop: Workshop, base: Path, fake: FakeVllm) -> None:

@@ -114,6 +114,7 @@ def _sample(
         chat=masked.chat,
         tools=masked.tools,
         parallel_tool_calls=parallel if isinstance(parallel, bool) else None,
+        weighed=candidate.weighed if masked.chat[-1] == chat[-1] else (),
     )
     return sample, frozenset(masked.kinds)
 

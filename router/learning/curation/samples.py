@@ -15,6 +15,7 @@ from router.learning.corpus import LoggedCall
 from router.learning.curation.chat import ChatMessage
 from router.learning.curation.drops import Drop
 from router.learning.curation.splits import Shares
+from router.learning.curation.weighed import WeighedToken
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Candidate:
         teacher: what the LLM called itself in its answer; None where it didn't say.
         redacted: whether the log blacked out parts of it.
         feedback: the outcome as it was reported, from -1 (wrong) to 1 (good); None where nobody said.
+        weighed: the tokens of the answer's text as the LLM weighed them; none where the call didn't ask.
     """
 
     call: LoggedCall | None
@@ -40,6 +42,7 @@ class Candidate:
     teacher: str | None = None
     redacted: bool = False
     feedback: float | None = None
+    weighed: tuple[WeighedToken, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,11 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A conversation to be trained on; its last message is the answer. Personal data and secrets are masked."""
+    """A conversation to be trained on; its last message is the answer. Personal data and secrets are masked.
+
+    Attributes:
+        weighed: the answer's tokens as the LLM weighed them; none where it is not known, or the answer was masked.
+    """
 
     call_id: str
     conversation: str
@@ -75,6 +82,7 @@ class Sample:
     chat: list[ChatMessage]
     tools: list[dict[str, Any]]
     parallel_tool_calls: bool | None = None
+    weighed: tuple[WeighedToken, ...] = ()
 
     def to_openai(self) -> dict[str, Any]:
         """One line of OpenAI's chat fine-tuning format."""
@@ -118,7 +126,7 @@ class Curated:
         """Names exactly these samples and held-out calls: 16 hex digits."""
         digest = blake2b(digest_size=8)
         for sample in self.train:
-            digest.update(orjson.dumps([sample.call_id, sample.to_openai()]))
+            digest.update(orjson.dumps([sample.call_id, sample.to_openai(), *sample.weighed]))
         for part in (self.calibration, self.certification):
             digest.update(orjson.dumps([each.call_id for each in part]))
         return digest.hexdigest()

@@ -67,7 +67,7 @@ def select(models: Iterable[OpenModel], needs: Needs, hardware: Hardware) -> Sel
     excluded: list[Excluded] = []
     for model in models:
         memory = memory_of(model, hardware.precision, needs.context_tokens, hardware.calls, hardware.adapters)
-        reasons = (*_lacks(model, needs), *_unservable(model, memory, needs, hardware))
+        reasons = (*lacks(model, needs), *_unservable(model, memory, needs, hardware))
         if reasons:
             excluded.append(Excluded(model, reasons))
         else:
@@ -76,8 +76,8 @@ def select(models: Iterable[OpenModel], needs: Needs, hardware: Hardware) -> Sel
     return Selection(needs, hardware, tuple(fitting), tuple(excluded))
 
 
-def _lacks(model: OpenModel, needs: Needs) -> Iterator[str]:
-    """What the task needs and the model has not."""
+def lacks(model: OpenModel, needs: Needs) -> Iterator[str]:
+    """What the task needs and the model has not, in words."""
     if needs.context_tokens > model.context_tokens:
         yield f"calls of {needs.context_tokens:,} tokens don't fit its context of {model.context_tokens:,}"
     if needs.tools and not model.tools:

@@ -4,6 +4,7 @@
     recipe.py       how to train: method, rates, lengths; what is not said follows from the model's size
     base.py         the model that it starts from: found, whole, with a chat template
     rendering.py    samples in the base's own chat template; the loss is on the answer alone
+    soft_targets.py what the LLM found likely, where the log has it, as a target beside what it said
     validation.py   the conversations that early stopping looks at
     fine_tuning.py  the way through: to an adapter that is there whole or not at all, and goes on after a kill
     trainer.py      TRL's trainer as it is used here: nothing is sent anywhere, a loss that explodes is an end

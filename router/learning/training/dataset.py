@@ -13,6 +13,7 @@ import orjson
 from router.contract import OutputContract
 from router.learning.curation.drops import Drop
 from router.learning.curation.samples import Curated, HeldOut, Sample
+from router.learning.curation.weighed import WeighedToken
 
 _SAMPLES = "samples.jsonl"
 _HELD_OUT = "held-out.json"
@@ -85,7 +86,7 @@ class Dataset:
 
 
 def _of_sample(sample: Sample) -> dict[str, Any]:
-    return {
+    line = {
         "call_id": sample.call_id,
         "conversation": sample.conversation,
         "arrived_at": sample.arrived_at,
@@ -93,10 +94,15 @@ def _of_sample(sample: Sample) -> dict[str, Any]:
         "tools": sample.tools,
         "parallel_tool_calls": sample.parallel_tool_calls,
     }
+    return line | ({"weighed": sample.weighed} if sample.weighed else {})
 
 
 def _sample(line: dict[str, Any]) -> Sample:
-    return Sample(**line | {"arrived_at": datetime.fromisoformat(line["arrived_at"])})
+    weighed = tuple(
+        WeighedToken(token["text"], tuple((text, weight) for text, weight in token["likely"]))
+        for token in line.get("weighed", ())
+    )
+    return Sample(**line | {"arrived_at": datetime.fromisoformat(line["arrived_at"]), "weighed": weighed})
 
 
 def _of_held_out(call: HeldOut) -> list[Any]:

@@ -39,6 +39,8 @@ Progress = Callable[[str], None]
 
 #: Tokens to a pass through the model, padding included; the rest of a batch follows in further passes.
 PASS_TOKENS = 16_384
+#: The same where the LLM's probabilities are learned: that takes a number for each token of the vocabulary.
+DISTILLED_PASS_TOKENS = 4096
 #: From this size on memory is dearer than time: activations are computed twice rather than kept.
 RECOMPUTING_PARAMETERS = 500_000_000
 
@@ -181,8 +183,9 @@ def _train(
     train, validation, unfit = _rendered(base, samples, recipe, progress)
     progress("loading the base model")
     model = base.model(method)
-    packs = "flash" in str(model.config._attn_implementation) if recipe.packing is None else recipe.packing
-    plan = _plan(base, train, method, recipe, packs)
+    soft = sum(len(each.soft) for each in train) if recipe.distillation and not recipe.packing else 0
+    packs = "flash" in str(model.config._attn_implementation) and not soft if recipe.packing is None else recipe.packing
+    plan = _plan(base, train, method, recipe, packs, soft)
     follower = Follower(len(base.tokenizer), progress)
     trainer = _trainer(base, model, plan, train, validation, draft, method, recipe, follower)
     checkpoint = draft.checkpoint()
@@ -216,6 +219,7 @@ class _Plan:
     Attributes:
         rows_a_pass, passes_a_step: a row is a sample, or several where they are packed.
         row_tokens: the longest.
+        distilled_tokens: those of all samples that are learned with the LLM's own probabilities.
         check_steps: between two checkpoints.
     """
 
@@ -225,22 +229,25 @@ class _Plan:
     passes_a_step: int
     row_tokens: int
     packed: bool
+    distilled_tokens: int
     check_steps: int
 
 
-def _plan(base: Base, train: Sequence[Rendered], method: Method, recipe: Recipe, packs: bool) -> _Plan:
+def _plan(base: Base, train: Sequence[Rendered], method: Method, recipe: Recipe, packs: bool, soft: int) -> _Plan:
     """Fill in what the recipe leaves open.
 
     Args:
         packs: whether a row takes several samples: about as many as a batch has, if they fit a pass.
+        soft: tokens with the LLM's probabilities, which are learned.
     """
+    pass_tokens = DISTILLED_PASS_TOKENS if soft else PASS_TOKENS
     longest = max(map(len, train))
     rows = recipe.batch
     if packs:
         batch_tokens = recipe.batch * sum(map(len, train)) // len(train)
-        longest = max(longest, min(PASS_TOKENS, batch_tokens))
+        longest = max(longest, min(pass_tokens, batch_tokens))
         rows = max(1, round(batch_tokens / longest))
-    rows_a_pass = max(1, min(rows, PASS_TOKENS // longest))
+    rows_a_pass = max(1, min(rows, pass_tokens // longest))
     steps = recipe.steps_for(len(train), base.parameters)
     return _Plan(
         steps=steps,
@@ -249,6 +256,7 @@ def _plan(base: Base, train: Sequence[Rendered], method: Method, recipe: Recipe,
         passes_a_step=-(-rows // rows_a_pass),
         row_tokens=longest,
         packed=packs,
+        distilled_tokens=soft,
         check_steps=max(1, steps // recipe.checks),
     )
 
@@ -308,10 +316,13 @@ def _trainer(
     if validation:
         callbacks.append(EarlyStoppingCallback(recipe.patience))
     trainer = Trainer(
+        distillation=recipe.distillation,
         model=model,
         args=config,
-        train_dataset=_rows(train),
-        eval_dataset=_rows(validation) if validation else None,
+        train_dataset=datasets.Dataset.from_list(
+            [each.soft_row() if plan.distilled_tokens else each.row() for each in train]
+        ),
+        eval_dataset=datasets.Dataset.from_list([each.row() for each in validation]) if validation else None,
         processing_class=base.tokenizer,
         peft_config=None if method is Method.FULL else lora,
         callbacks=callbacks,
@@ -352,14 +363,10 @@ def _require(samples: int, recipe: Recipe, unfit: Counter[Unfit]) -> None:
     raise TooFewSamples(words)
 
 
-def _rows(rendered: Sequence[Rendered]) -> datasets.Dataset:
-    return datasets.Dataset.from_list([each.row() for each in rendered])
-
-
 def _digest(samples: Sequence[Sample]) -> str:
     digest = sha256()
     for sample in samples:
-        digest.update(json.dumps([sample.conversation, sample.to_openai()]).encode())
+        digest.update(json.dumps([sample.conversation, sample.to_openai(), *map(asdict, sample.weighed)]).encode())
     return digest.hexdigest()
 
 

@@ -52,6 +52,8 @@ class Recipe:
         validation_share: of the conversations; early stopping looks at them. 0: none, and no early stopping.
         checks: how often in all the weights are kept, and the validation loss is measured.
         patience: checks without a better validation loss, after which training ends; the best weights are taken.
+        distillation: what counts, where the log has the LLM's own token probabilities: 0 only what it said, 1 only how
+            likely it found it. In [0, 1].
         seed: of the new weights and of the order of the samples.
     """
 
@@ -71,6 +73,7 @@ class Recipe:
     validation_share: float = 0.1
     checks: int = 10
     patience: int = 3
+    distillation: float = 0.5
     seed: int = 0
 
     def rate_for(self, parameters: int, method: Method) -> float:

@@ -10,7 +10,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -19,6 +19,7 @@ from jinja2 import TemplateError
 from router.learning.curation.chat import ChatMessage
 from router.learning.curation.samples import Sample
 from router.learning.training.errors import ToolsUnrenderable
+from router.learning.training.soft_targets import SoftTarget, soft_targets
 
 IGNORED = -100
 #: Templates of reasoning models put an empty thought before an answer that had none. Served, nobody takes it away.
@@ -39,14 +40,25 @@ class Rendered:
     Attributes:
         prompt: (P,) up to where the answer begins.
         answer: (A,) with the token that ends it.
+        soft: what some of its tokens should be by the LLM's own probabilities.
     """
 
     prompt: list[int]
     answer: list[int]
+    soft: list[SoftTarget] = field(default_factory=list)
 
     def row(self) -> dict[str, list[int]]:
         """(P + A,) ids and labels; only the answer counts."""
         return {"input_ids": self.prompt + self.answer, "labels": [IGNORED] * len(self.prompt) + self.answer}
+
+    def soft_row(self) -> dict[str, list[int] | list[float]]:
+        """The same, with each alternative's place in the row, its id and its probability: (M,) each."""
+        first = len(self.prompt)
+        return self.row() | {
+            "soft_places": [first + each.place for each in self.soft for _ in each.ids],
+            "soft_ids": [token_id for each in self.soft for token_id in each.ids],
+            "soft_probabilities": [share for each in self.soft for share in each.probabilities],
+        }
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer)
@@ -118,7 +130,8 @@ class Renderer:
                 "the base model's chat template leaves out the tool calls that the task's answers make; "
                 "take a base model that was trained to call tools"
             )
-        return Rendered(self._tokens(prompt), self._ended(self._tokens(answer)))
+        soft = soft_targets(self._tokenizer, answer, chat[-1]["content"], sample.weighed)
+        return Rendered(self._tokens(prompt), self._ended(self._tokens(answer)), soft)
 
     def _text(self, chat: list[ChatMessage], tools: list[dict[str, Any]], asks: bool) -> str:
         rendered = self._tokenizer.apply_chat_template(

@@ -13,16 +13,64 @@ from transformers import TrainerCallback
 from trl import SFTTrainer
 
 from router.learning.training.errors import Diverged, OutOfMemory
+from router.learning.training.soft_targets import distilled_loss
+
+_SOFT = ("soft_places", "soft_ids", "soft_probabilities")
 
 
 class Trainer(SFTTrainer):  # type: ignore[misc]
-    """Tells nobody what is trained here, and leaves model cards to `model_card.py`."""
+    """Tells nobody what is trained here, and leaves model cards to `model_card.py`. Distils rows with soft targets."""
+
+    data_collator: Any
+    _signature_columns: Any
+
+    def __init__(self, *, distillation: float, **kwargs: Any) -> None:
+        """
+        Args:
+            distillation: the share of the loss that soft targets have where they are known.
+        """
+        self._distillation = distillation
+        super().__init__(**kwargs)
+        self.data_collator = _Collator(self.data_collator)
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        self._signature_columns = [*dict.fromkeys([*self._signature_columns, *_SOFT])]
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """TRL's own, unless the batch has soft targets: see `soft_targets.distilled_loss`."""
+        where = inputs.pop("soft_where", None)
+        if where is None:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        ids, probabilities, labels = inputs.pop("soft_ids"), inputs.pop("soft_probabilities"), inputs.pop("labels")
+        outputs = model(**inputs, use_cache=False)
+        loss = distilled_loss(outputs.logits, labels, where, ids, probabilities, self._distillation)
+        loss = loss / ((labels >= 0).sum() if num_items_in_batch is None else num_items_in_batch)
+        return (loss, outputs) if return_outputs else loss
 
     def _send_telemetry(self) -> None:
         """TRL tells Hugging Face of every training, unless this does nothing."""
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """One with every checkpoint is too many."""
+
+
+class _Collator:
+    """Makes a batch of rows as TRL does, and carries their soft targets along."""
+
+    def __init__(self, collate: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> None:
+        self._collate = collate
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        batch = self._collate([{name: row[name] for name in row if name not in _SOFT} for row in rows])
+        if any(row.get("soft_ids") for row in rows):
+            where = [(number, place) for number, row in enumerate(rows) for place in row["soft_places"]]
+            batch["soft_where"] = torch.tensor(where)
+            for name in _SOFT[1:]:
+                batch[name] = torch.tensor([value for row in rows for value in row[name]])
+        return batch
 
 
 class Follower(TrainerCallback):  # type: ignore[misc]

@@ -18,6 +18,7 @@ from router.learning.curation.drops import Drop
 from router.learning.curation.reading import Reader
 from router.learning.curation.samples import Candidate, Curated, Rules
 from router.learning.curation.splits import Shares
+from router.learning.curation.weighed import WeighedToken
 from tests.bench.discovery import DATA
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -136,6 +137,18 @@ def test_the_same_calls_in_any_order_give_the_same_samples(reader: Reader) -> No
     assert one.digest == other.digest
     assert one.masked == {"EMAIL": len(one.train)}
     assert curate(calls[:-1], LABELS, reader).digest != one.digest
+
+
+def test_what_the_llm_weighed_stays_with_answers_that_were_not_masked(reader: Reader) -> None:
+    def call(number: int, asked: str, answer: str) -> Candidate:
+        token = WeighedToken(answer, ((answer, -0.1), ("perhaps", -2.0)))
+        return candidate(number, asked, answer, weighed=(token,))
+
+    calls = [call(1, "Is the parcel here?", "It is."), call(2, "Write to eva@kunde.at", "To eva@kunde.at: hello")]
+    plain, masked = curate(calls, TEXT, reader, ALL_TRAIN).train
+    assert plain.weighed == calls[0].weighed
+    assert masked.weighed == ()
+    assert "kunde.at" not in repr(masked)
 
 
 def test_a_sample_is_a_line_of_openais_format(reader: Reader) -> None:

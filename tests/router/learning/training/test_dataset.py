@@ -10,6 +10,7 @@ import pytest
 from router.contract import ContractKind, OutputContract
 from router.learning.curation.drops import Drop
 from router.learning.curation.samples import Curated, HeldOut
+from router.learning.curation.weighed import WeighedToken
 from router.learning.training.dataset import Dataset, DatasetInvalid
 from router.learning.training.validation import MIN_CONVERSATIONS, validation_conversations
 from tests.router.learning.training.conftest import filing, sorting
@@ -31,6 +32,12 @@ def dataset() -> Dataset:
 
 def test_what_was_kept_is_what_is_read() -> None:
     assert Dataset.load(dataset().dump()) == dataset()
+    token = WeighedToken("fruit", (("fruit", -0.1), ("metal", -2.0)))
+    one = dataset()
+    weighed = replace(one.curated.train[0], weighed=(token,))
+    weighed_too = replace(one, curated=replace(one.curated, train=(weighed, *one.curated.train[1:])))
+    assert Dataset.load(weighed_too.dump()) == weighed_too
+    assert weighed_too.digest != one.digest
 
 
 def test_the_digest_names_the_samples_the_held_out_calls_and_the_contract() -> None:
