@@ -1,4 +1,4 @@
-"""What copies, and an LLM that judges them, may cost in a day, over all workers and machines: the database knows what they have cost.
+"""What copies, and judging them, may cost in a day, over all workers and machines: the database knows what they cost.
 
 Each worker asks it every few seconds while it makes copies, so a day's cost may go over by what all workers copy in
 the seconds until the shipper has priced the last copies and they have asked again: about ten. Costs that nobody knows

@@ -15,8 +15,8 @@ from storage.repositories.costs import JUDGE, add_cost
 class JudgeBudget:
     """One process's view of what is left of a day's budget; for any number of threads.
 
-    The own cost counts at once, that of other processes within 5 s. As for copies, what nobody knows the price of counts
-    for nothing, and nothing is left while the database is away.
+    The own cost counts at once, that of other processes within 5 s. As for copies, what nobody knows the price of
+    counts for nothing, and nothing is left while the database is away.
     """
 
     def __init__(self, database: Database, usd_per_day: float, cluster_id: str | None = None) -> None:

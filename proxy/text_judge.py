@@ -35,8 +35,8 @@ _AWAY_STATUS = frozenset({401, 403, 404, 408, 429})
 class LlmJudge:
     """Says whether two texts mean the same: only if it says so of them in either order; for any number of threads.
 
-    An LLM prefers what stands first, or last (Zheng et al., arXiv 2306.05685): one order alone is no verdict for "same".
-    One "different" is enough for the other. Verdicts are remembered by the texts' hash.
+    An LLM prefers what stands first, or last (Zheng et al., arXiv 2306.05685): one order alone is no verdict for
+    "same". One "different" is enough for the other. Verdicts are remembered by the texts' hash.
     """
 
     def __init__(self, settings: Settings, model: str, budget: JudgeBudget) -> None:

@@ -125,7 +125,8 @@ def _in_words(standard: Standard, attempt: int, with_ceiling: bool) -> str:
         words.append("Nobody knows the comparator's error on this task, so nothing is proved.")
     elif standard.judge is not None:
         words.append(
-            "Corrected for the comparator's error (Rogan–Gladen at the ends of exact intervals, false alarms uncredited), measured on "
+            "Corrected for the comparator's error (Rogan–Gladen at the ends of exact intervals, no credit for "
+            "false alarms), measured on "
             f"{standard.judge.disagreements + standard.judge.agreements} pairs of known truth."
         )
     if with_ceiling:

@@ -1,4 +1,4 @@
-"""Pairs of texts whose truth is known by construction: what a comparator's error is measured on, from the task's own log.
+"""Pairs of texts whose truth is known by construction, from the task's own log: they measure a comparator's error.
 
 They agree: a text and a *harmless rewrite*: one sentence a line, the first one in bold, other list marks, headings in
 capitals, no last full stop. This is the easy kind: paraphrases are harder. So what a comparator rejects of them is
@@ -13,8 +13,8 @@ They disagree, by kind, and only the kind that a comparator passes most often co
     name       a capitalised word within a sentence replaced by one of another answer
 
 Two requests may deserve the same answer in other words, and an edit may hit what doesn't matter: such a pair counts as
-an error that was none, which errs on the safe side. The LLM's answers to a repeated request are no pairs of known truth:
-it may contradict itself, and how often it does is the certificate's ceiling.
+an error that was none, which errs on the safe side. The LLM's answers to a repeated request are no pairs of known
+truth: it may contradict itself, and how often it does is the certificate's ceiling.
 """
 
 from __future__ import annotations
