@@ -17,22 +17,22 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from proxy.auth import Gate, admin_token
 from proxy.console.entry import open_console
-from proxy.copies import Copies
-from proxy.copy_budget import CopyBudget
 from proxy.endpoints import admin, health
 from proxy.endpoints.errors import shape_errors
 from proxy.errors import error_body
-from proxy.headers import find
 from proxy.metrics import Metrics
-from proxy.recorder import Recorder
-from proxy.relay import Relay
-from proxy.runs import Runs
+from proxy.money.copy_budget import CopyBudget
+from proxy.relay.copies import Copies
+from proxy.relay.recorder import Recorder
+from proxy.relay.relay import Relay
+from proxy.runs.queue import Runs
 from proxy.serving import Serving
 from proxy.settings import Settings
-from proxy.slm import SlmClient
-from proxy.slm_reload import Reloader
+from proxy.slm.client import SlmClient
+from proxy.slm.reload import Reloader
 from proxy.state import State
-from proxy.upstreams import Llm, open_session
+from proxy.transport.headers import find
+from proxy.transport.upstreams import Llm, open_session
 from storage.artifacts import ArtifactStore
 from storage.cipher import Cipher
 from storage.database import Database

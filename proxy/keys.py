@@ -21,7 +21,7 @@ import msgspec
 
 from proxy.auth import Role
 from proxy.errors import BadRequest, NoSuchThing
-from proxy.headers import KEY_PREFIX
+from proxy.transport.headers import KEY_PREFIX
 from storage.cipher import Cipher
 from storage.database import Database
 from storage.errors import NotFound

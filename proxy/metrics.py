@@ -26,7 +26,7 @@ from router.decision import Reason
 from router.promotion import Promotion, Stage
 
 if TYPE_CHECKING:
-    from proxy.savings import Parts
+    from proxy.money.savings import Parts
 
 SERVERS = ("llm", "slm")
 COPY_KINDS = ("shadow", "audit")

@@ -20,7 +20,7 @@ from proxy.errors import ServiceUnavailable, Unauthorized
 from proxy.keys import Key, Keys, key_hash, keys_of
 from proxy.logs import OncePerMinute
 from proxy.metrics import Metrics
-from proxy.promotions import in_force
+from proxy.promotion.moves import in_force
 from router.encoder import TransformerEncoder
 from router.engine import Router
 from router.promotion import Promotion

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from proxy import savings
-from proxy.ledger import Ledger, add_up, add_up_copies
 from proxy.metrics import Metrics
-from proxy.pricing import LlmPrices, SlmPrices
-from proxy.savings import Parts
+from proxy.money import savings
+from proxy.money.ledger import Ledger, add_up, add_up_copies
+from proxy.money.pricing import LlmPrices, SlmPrices
+from proxy.money.savings import Parts
+from proxy.money.tokenisation import LoggedTokenisation
+from proxy.money.tokens import TokenCounter
 from proxy.settings import Settings
-from proxy.tokenisation import LoggedTokenisation
-from proxy.tokens import TokenCounter
 from storage.cipher import Cipher
 from storage.database import Database
 from storage.errors import DatabaseDown

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from proxy.attempts import SlmTransport
 from proxy.auth import Gate
-from proxy.copies import Copies
 from proxy.metrics import Metrics
-from proxy.recorder import Recorder
-from proxy.runs import Runs
+from proxy.relay.copies import Copies
+from proxy.relay.recorder import Recorder
+from proxy.runs.queue import Runs
 from proxy.serving import Serving
 from proxy.settings import Settings
-from proxy.upstreams import Llm
+from proxy.slm.attempts import SlmTransport
+from proxy.transport.upstreams import Llm
 from storage.artifacts import ArtifactStore
 from storage.cipher import Cipher
 from storage.database import Database

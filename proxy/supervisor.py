@@ -30,9 +30,9 @@ from uvicorn.config import STARTUP_FAILURE, Config
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from proxy.errors import DataDirUnusable, PortUnusable, UnderstudyError
-from proxy.http_server import ClientConnection
 from proxy.logs import configure_logs
 from proxy.settings import Settings
+from proxy.transport.http_server import ClientConnection
 from storage.errors import StorageError
 
 if TYPE_CHECKING:
@@ -370,7 +370,7 @@ def learn(settings: Settings) -> None:
     """The learner process, from its first line to its last."""
     os.nice(10)  # what it looks after is served from; its stages, which compute for hours, stand behind it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from proxy.learner import run_learner
+    from proxy.runs.learner import run_learner
 
     configure_logs()
     end_with_parent()

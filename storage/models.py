@@ -310,7 +310,7 @@ class WatchRow(Base):
         conversations, failures: compared since then, of those that the SLM served or would have, and how many of them
             disagreed.
         audit: the JSON form of `router.learning.proof.audit.Audit`; it may have begun with an earlier promotion.
-        drift: of the payloads, as `proxy/payload_drift.py` keeps it; None where nothing was measured yet.
+        drift: of the payloads, as `proxy/watch/payload_drift.py` keeps it; None where nothing was measured yet.
         shadow: what may become a certificate: `subject`, what it speaks of, and `copies`, one list for each: its
             conversation, its confidence or None, its verdict, when it was made.
     """

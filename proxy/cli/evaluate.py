@@ -25,12 +25,12 @@ def evaluate(
 ) -> None:
     """Replay held-out calls against a served SLM and certify it. Example: understudy evaluate c-12ab --model triage"""
     from proxy.errors import Conflict
+    from proxy.learning.workshop import Workshop
     from proxy.logs import configure_logs
-    from proxy.workshop import Workshop
 
     try:
-        from proxy.evaluation import evaluate as put_to_the_proof
-        from proxy.evaluation import in_words
+        from proxy.proving.evaluation import evaluate as put_to_the_proof
+        from proxy.proving.evaluation import in_words
     except ImportError as error:
         raise Conflict(f"{error.name} is not installed; pip install 'understudy[train]'") from error
     settings = load_settings()

@@ -33,7 +33,7 @@ def export(
     out: Annotated[Path | None, typer.Option("--out", help="A file for its owner alone; else standard output.")] = None,
 ) -> None:
     """Write a task's curated training samples as JSON lines. Example: understudy export c-0123 --out train.jsonl"""
-    from proxy.curation import curate_cluster
+    from proxy.learning.curation import curate_cluster
 
     settings = load_settings()
     database, cipher = open_log(settings)

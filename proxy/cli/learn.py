@@ -8,7 +8,7 @@ from proxy.settings import load_settings
 
 def learn() -> None:
     """Discover the recurring tasks in the call log and put them in force. Example: understudy learn"""
-    from proxy.learning import learn_from_log
+    from proxy.learning.discovery import learn_from_log
     from storage.artifacts import ArtifactStore
 
     settings = load_settings()

@@ -46,7 +46,7 @@ def models(
     as_json: Json = False,
 ) -> None:
     """List base models, or those that could do a task, and why. Example: understudy models c-12ab --gpu-memory 24"""
-    from proxy.selection import known_models, select_for_cluster
+    from proxy.learning.selection import known_models, select_for_cluster
     from router.learning.selection.memory import GIB, Precision
     from router.learning.selection.needs import Hardware
     from router.learning.selection.record import record

@@ -1,6 +1,6 @@
 """`understudy promote` and `demote`: through a running proxy's admin API with `--url`, else on the database.
 
-Either way it is the same code, `proxy/promotions.py`, and in force on every worker within seconds.
+Either way it is the same code, `proxy/promotion/moves.py`, and in force on every worker within seconds.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def promote(
     url: Url = None,
 ) -> None:
     """Promote an SLM for a task. Example: understudy promote c-12ab --model triage --stage live --force --reason pilot"""  # noqa: E501 - one line in --help
-    from proxy.promotions import Wish, promote_cluster
+    from proxy.promotion.moves import Wish, promote_cluster
     from router.promotion import Stage
 
     settings = load_settings()
@@ -56,7 +56,7 @@ def promote(
 
 def demote(cluster: Annotated[str, typer.Argument(help="Cluster id.")], url: Url = None) -> None:
     """Give a task back to the LLM. Example: understudy demote c-12ab"""
-    from proxy.promotions import demote_cluster
+    from proxy.promotion.moves import demote_cluster
 
     settings = load_settings()
     if url is None:

@@ -20,7 +20,7 @@ from proxy.settings import load_settings
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from proxy.economics import Economics
+    from proxy.money.economics import Economics
     from proxy.report.replaceable import Report
     from proxy.report.tasks import LogReport
     from storage.repositories.calls import Totals
@@ -71,7 +71,7 @@ def report(
 
     What "replaceable" means, and what it does not, is on the page and in docs/proof.md.
     """
-    from proxy.economics import economics_of, has_slm_prices
+    from proxy.money.economics import economics_of, has_slm_prices
     from proxy.report.tasks import report_on_log
     from storage.repositories.calls import totals
     from storage.repositories.clusters import list_clusters

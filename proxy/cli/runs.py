@@ -16,7 +16,7 @@ from proxy.errors import UnderstudyError
 from proxy.settings import load_settings
 
 if TYPE_CHECKING:
-    from proxy.runs import Run, Runs
+    from proxy.runs.queue import Run, Runs
 
 LOOK_SECONDS = 1.0
 
@@ -34,7 +34,7 @@ def runs(
     as_json: Json = False,
 ) -> None:
     """List the runs (learning, training, evaluation), or follow one. Example: understudy runs"""
-    from proxy.runs import Runs
+    from proxy.runs.queue import Runs
 
     settings = load_settings()
     open_data_dir(settings)
@@ -103,8 +103,8 @@ def learner() -> None:
     import os
     import signal
 
-    from proxy.learner import run_learner
     from proxy.logs import configure_logs
+    from proxy.runs.learner import run_learner
 
     settings = load_settings()
     open_data_dir(settings)

@@ -13,7 +13,7 @@ from proxy.cli.terminal import Json, console, open_data_dir, progress
 from proxy.settings import load_settings
 
 if TYPE_CHECKING:
-    from proxy.stage_process import Figures
+    from proxy.runs.stage_process import Figures
 
 
 class TrainingMethod(StrEnum):
@@ -40,10 +40,10 @@ def train(
 ) -> None:
     """Fine-tune an SLM for a task and see what it is worth. Example: understudy train c-0123 --method lora"""
     from proxy.errors import Conflict
+    from proxy.learning.workshop import Workshop
     from proxy.logs import configure_logs
-    from proxy.runs import RunKind, RunWish
-    from proxy.stages import stages_of
-    from proxy.workshop import Workshop
+    from proxy.runs.queue import RunKind, RunWish
+    from proxy.runs.stages import stages_of
     from storage.repositories.clusters import check_cluster
 
     settings = load_settings()

@@ -12,7 +12,7 @@ from proxy.console.page import Form, OwnForm, page_router, sessions_of
 from proxy.console.render import render
 from proxy.console.session import LIFETIME_SECONDS, Throttle
 from proxy.errors import Forbidden, Unauthorized
-from proxy.headers import SESSION_COOKIE
+from proxy.transport.headers import SESSION_COOKIE
 
 router = page_router()
 

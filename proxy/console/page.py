@@ -16,8 +16,8 @@ from proxy.auth import Role
 from proxy.console.render import render
 from proxy.console.session import Session, Sessions
 from proxy.errors import BadRequest, BodyTooLarge, Forbidden, UnderstudyError
-from proxy.headers import SESSION_COOKIE
 from proxy.state import State
+from proxy.transport.headers import SESSION_COOKIE
 from storage.cipher import Undecipherable
 from storage.errors import DatabaseDown, NotFound
 

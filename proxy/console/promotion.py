@@ -14,8 +14,8 @@ from proxy.endpoints import clusters, promotions
 from proxy.endpoints.access import InState
 from proxy.endpoints.schemas import ClusterDetails, PromotionWish
 from proxy.errors import BadRequest, Conflict, UnderstudyError, Unprocessable
-from proxy.promotions import PROMOTABLE, stage_of
-from proxy.proof import Proof, proof_of, subject_today, whereabouts
+from proxy.promotion.moves import PROMOTABLE, stage_of
+from proxy.promotion.proof import Proof, proof_of, subject_today, whereabouts
 from proxy.state import State
 from router.promotion import Stage, needs_certificate, refusal
 from storage.repositories.registry import get_model

@@ -12,7 +12,7 @@ from proxy.console.render import render
 from proxy.endpoints import runs
 from proxy.endpoints.access import InState
 from proxy.endpoints.schemas import WishedRun
-from proxy.runs import RunKind
+from proxy.runs.queue import RunKind
 
 router = page_router()
 

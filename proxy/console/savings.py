@@ -9,13 +9,13 @@ from typing import Literal
 from fastapi import Request
 from fastapi.responses import Response
 
-from proxy import savings as account
 from proxy.console.charts import Days, days
 from proxy.console.page import SignedIn, page_router
 from proxy.console.render import render
 from proxy.endpoints import savings as endpoint
 from proxy.endpoints.access import InState
 from proxy.endpoints.schemas import SavedOn
+from proxy.money import savings as account
 from proxy.state import State
 from storage.repositories.clusters import list_clusters
 from storage.repositories.costs import cost_totals

@@ -32,7 +32,7 @@ from proxy.demo.tiny_model import Sample, build_base, quiet, train_adapter
 from proxy.demo.traffic import Score, Traffic, narrow
 from proxy.replay.recordings import Recording, read_recordings
 from proxy.replay.upstream import ReplayUpstream
-from proxy.schedule import TRAINABLE_CONVERSATIONS
+from proxy.runs.schedule import TRAINABLE_CONVERSATIONS
 
 RECORDED = 200
 BASE_STEPS, ADAPTER_STEPS = 20, 180

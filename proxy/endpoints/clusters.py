@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter
 
-from proxy.autopilot import proposal_for
-from proxy.economics import economics_of
 from proxy.endpoints.access import InState, Viewer
 from proxy.endpoints.schemas import (
     CertificateShown,
@@ -25,8 +23,10 @@ from proxy.endpoints.schemas import (
     Shares,
     StageMove,
 )
-from proxy.promotions import in_force
-from proxy.proof import proof_of, subject_today, whereabouts
+from proxy.money.economics import economics_of
+from proxy.promotion.autopilot import proposal_for
+from proxy.promotion.moves import in_force
+from proxy.promotion.proof import proof_of, subject_today, whereabouts
 from proxy.state import State
 from router.certificate import Certificate, CertificateInvalid
 from router.promotion import Promotion

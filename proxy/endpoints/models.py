@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from proxy.endpoints.access import InState, Operator, Viewer
 from proxy.endpoints.schemas import ModelEntry, Models, ServerShown
 from proxy.errors import NoSuchThing, UnderstudyError
-from proxy.vllm import VllmServer
+from proxy.slm.vllm import VllmServer
 from storage.models import ModelRow
 from storage.repositories import registry
 

@@ -10,7 +10,7 @@ from proxy.auth import Role
 from proxy.endpoints.access import InState, Operator
 from proxy.endpoints.schemas import PromotionShown, PromotionWish
 from proxy.errors import Forbidden
-from proxy.promotions import Wish, demote_cluster, promote_cluster
+from proxy.promotion.moves import Wish, demote_cluster, promote_cluster
 from router.promotion import Stage
 
 router = APIRouter()

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 
 from proxy.endpoints.access import InState, Operator, Viewer
 from proxy.endpoints.schemas import RunDetails, RunShown, RunsPage, WishedRun
-from proxy.runs import RunWish
+from proxy.runs.queue import RunWish
 from storage.repositories.clusters import check_cluster
 from storage.repositories.registry import audit
 

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 
-from proxy import savings as account
 from proxy.endpoints.access import InState, Viewer
 from proxy.endpoints.schemas import SavedInAll, SavedOn, Savings, Unattributed
-from proxy.savings import Parts
+from proxy.money import savings as account
+from proxy.money.savings import Parts
 from storage.repositories.calls import Totals
 
 router = APIRouter()

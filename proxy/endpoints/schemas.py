@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from proxy.runs import Run, RunKind, RunStatus
+from proxy.runs.queue import Run, RunKind, RunStatus
 from router.promotion import Cause, Stage
 
 Item = TypeVar("Item")

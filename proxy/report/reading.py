@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from proxy.teacher import logged_call
+from proxy.learning.teacher import logged_call
 from router.certificate import SelfAgreement
 from router.contract import Answer, OutputContract
 from router.features import CallFeatures

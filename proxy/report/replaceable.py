@@ -10,7 +10,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from proxy.economics import Economics
+from proxy.money.economics import Economics
 from proxy.report.reading import Reading
 from router.certificate import Certificate
 from router.contract import ContractKind

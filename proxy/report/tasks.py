@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from proxy.economics import Economics, economics_of
-from proxy.promotions import in_force
-from proxy.proof import proof_of, subject_today, whereabouts
+from proxy.money.economics import Economics, economics_of
+from proxy.promotion.moves import in_force
+from proxy.promotion.proof import proof_of, subject_today, whereabouts
 from proxy.report.reading import read_log
 from proxy.report.replaceable import KnownTask, Report, report
 from proxy.settings import Settings

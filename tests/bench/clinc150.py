@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from proxy.evaluation import chosen_threshold
+from proxy.proving.evaluation import chosen_threshold
 from router.certificate import Certificate, Subject
 from router.contract import Answer, OutputContract
 from router.encoder import StaticEncoder, TransformerEncoder

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import orjson
 
-from proxy.http1 import Answer, Pool
 from proxy.replay.upstream import ReplayUpstream
+from proxy.transport.http1 import Answer, Pool
 from tests.conftest import Proxy, running
 
 CONNECTIONS = 64

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import orjson
 
-from proxy.comparison import Comparison
 from proxy.demo.tiny_model import build_base, quiet
+from proxy.proving.comparison import Comparison
 from router.contract import Answer, ContractKind
 from router.encoder import CachedEncoder, TransformerEncoder
 from router.features import ToolCall

@@ -17,7 +17,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from proxy.demo import agents
-from proxy.proof import subject_today
+from proxy.promotion.proof import subject_today
 from proxy.replay.upstream import ReplayUpstream
 from storage.cipher import Cipher
 from storage.database import Database

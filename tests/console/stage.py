@@ -21,7 +21,7 @@ import httpx
 import orjson
 from sqlalchemy import select, update
 
-from proxy.proof import subject_today
+from proxy.promotion.proof import subject_today
 from proxy.replay.client import replay
 from proxy.replay.recordings import Recording, read_recordings
 from proxy.replay.upstream import CHARS_PER_TOKEN, ReplayUpstream

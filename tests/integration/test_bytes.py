@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from proxy.http_server import MAX_HEAD_BYTES
+from proxy.transport.http_server import MAX_HEAD_BYTES
 from tests.conftest import ADMIN_TOKEN, Proxy, running
 from tests.integration.scripted import Scripted, answer, chunked
 

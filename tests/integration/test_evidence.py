@@ -19,7 +19,7 @@ import pytest
 from proxy.demo import agents
 from proxy.replay.faults import Fault
 from proxy.replay.upstream import ReplayUpstream
-from proxy.watch import COPIES_AT_ONCE
+from proxy.watch.watch import COPIES_AT_ONCE
 from tests.conftest import Proxy, running, understudy, wait_for
 from tests.proxy.fake_vllm import FakeVllm
 

@@ -9,10 +9,10 @@ import httpx
 import pytest
 from openai import OpenAI
 
-from proxy.breaker import FIRST_PAUSE_SECONDS, OPEN_AFTER_FAILURES
 from proxy.demo import agents
 from proxy.replay.recordings import Recording, as_completion
 from proxy.replay.upstream import ReplayUpstream
+from proxy.slm.breaker import FIRST_PAUSE_SECONDS, OPEN_AFTER_FAILURES
 from tests.conftest import ADMIN_TOKEN, Proxy, running, understudy, wait_for
 from tests.proxy.fake_vllm import FakeVllm
 

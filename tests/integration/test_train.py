@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from proxy.learning.workshop import Workshop
 from proxy.settings import Settings
-from proxy.workshop import Workshop
 from storage.repositories.certificates import list_certificates
 from storage.repositories.registry import get_model
 from tests.conftest import understudy
 from tests.proxy.fake_vllm import FakeVllm
-from tests.proxy.test_evaluation import asked, know, label_of, log_calls, tickets
+from tests.proxy.proving.test_evaluation import asked, know, label_of, log_calls, tickets
 from tests.router.learning.training.conftest import build_base
 
 

@@ -16,12 +16,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from proxy.errors import Conflict
-from proxy.learner import run_learner
+from proxy.learning.workshop import Workshop
 from proxy.logs import configure_logs
-from proxy.runs import RunWish
+from proxy.runs.learner import run_learner
+from proxy.runs.queue import RunWish
+from proxy.runs.stage_process import Figures, Stage
 from proxy.settings import load_settings
-from proxy.stage_process import Figures, Stage
-from proxy.workshop import Workshop
 from storage.errors import DatabaseDown
 
 

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.metrics import Metrics
-from proxy.savings import Parts
+from proxy.money.savings import Parts
 from router.decision import Reason
 from router.promotion import Promotion, Stage
 
@@ -156,7 +156,7 @@ def test_the_spool_is_measured_when_asked_for() -> None:
 WORKER = """
 import sys
 from proxy.metrics import Metrics
-from proxy.savings import Parts
+from proxy.money.savings import Parts
 from router.promotion import Promotion, Stage
 metrics = Metrics(spool_usage=lambda: (7, 0.5))
 metrics.know_clusters(["c1"])

@@ -14,10 +14,10 @@ import pytest
 from proxy.app import Front, create_app
 from proxy.auth import Role
 from proxy.console.session import Sessions
-from proxy.headers import SESSION_COOKIE
 from proxy.keys import KeyWish, create_key
-from proxy.proof import subject_today
+from proxy.promotion.proof import subject_today
 from proxy.settings import load_settings
+from proxy.transport.headers import SESSION_COOKIE
 from storage.ids import format_call_id, new_call_id
 from storage.models import ModelRow
 from storage.records import Attempt, CallFacts, CallRecord

@@ -12,7 +12,7 @@ import pytest
 
 from proxy.auth import Role
 from proxy.console import assets
-from proxy.headers import SESSION_COOKIE
+from proxy.transport.headers import SESSION_COOKIE
 from storage.records import Attempt
 from tests.proxy.console.conftest import HOST, TOKEN, Console
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from proxy.app import Front, create_app
-from proxy.proof import subject_today
+from proxy.promotion.proof import subject_today
 from proxy.settings import load_settings
 from storage.cipher import Cipher
 from storage.ids import format_call_id

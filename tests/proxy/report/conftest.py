@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from proxy.imports import import_calls
-from proxy.learning import learn_from_log
+from proxy.learning.discovery import learn_from_log
 from proxy.report.tasks import LogReport, report_on_log
 from proxy.settings import Settings
 from proxy.shipping import ledger_for

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from proxy.proof import subject_today
+from proxy.promotion.proof import subject_today
 from proxy.report.replaceable import Standing
 from proxy.report.tasks import LogReport
 from storage.repositories.certificates import add_certificate

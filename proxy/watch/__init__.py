@@ -1,0 +1,1 @@
+"""What keeps promotions honest, beside serving. `watch.py` is the story, and has the map."""

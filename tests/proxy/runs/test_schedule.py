@@ -1,0 +1,119 @@
+"""When runs begin by themselves."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.runs.learner import learn_if_due, train_if_due
+from proxy.runs.queue import RunKind, Runs, RunWish
+from proxy.runs.schedule import Learnable, Trainable, is_learning_due, task_to_train
+from proxy.settings import load_settings
+from router.progress import Autopilot
+from storage.cipher import Cipher
+from storage.database import Database
+from storage.records import CallFacts
+from storage.repositories.calls import insert_calls
+from storage.repositories.clusters import StoredCluster, activate_snapshot
+from tests.storage.conftest import make_record
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+CIPHER = Cipher(bytes(32))
+
+
+@pytest.mark.parametrize(
+    ("new", "learned", "hours_ago", "every", "due"),
+    [
+        (0, None, 30, 24, False),  # nothing to learn from
+        (5, None, 1, 24, False),
+        (5, None, 24, 24, True),
+        (1000, None, 1, 24, True),  # enough for a first look
+        (199, 1000, 30, 24, False),
+        (200, 1000, 30, 24, True),  # a fifth
+        (200, 1000, 23, 24, False),
+        (999, 100_000, 30, 24, False),
+        (1000, 100_000, 30, 24, True),
+        (10_000, 1000, 1000, 0, False),  # switched off
+        (-50, 1000, 1000, 24, False),  # the clean-up took more than came
+    ],
+)
+def test_the_log_is_learned_again_when_it_grew(
+    new: int, learned: int | None, hours_ago: float, every: float, due: bool
+) -> None:
+    known = Learnable(new, learned, NOW - timedelta(hours=hours_ago))
+    assert is_learning_due(known, every, NOW) is due
+
+
+def test_nothing_is_due_before_the_first_call() -> None:
+    assert not is_learning_due(Learnable(0, None, None), 24, NOW)
+
+
+def test_the_schedule_asks_once_and_not_again_until_the_log_grew(tmp_path: Path) -> None:
+    settings = load_settings({}, data_dir=tmp_path)
+    database, runs = Database(settings.database), Runs(settings)
+    database.upgrade(CIPHER)
+    now = datetime.now(UTC)
+    learn_if_due(settings, database, runs, now)
+    assert runs.list_runs() == []
+    arrived = int((now - timedelta(hours=25)).timestamp() * 1e9)
+    with database.write() as session:
+        insert_calls(session, CIPHER, [(make_record(arrived_at_ns=arrived), CallFacts()) for _ in range(10)])
+    for _ in range(2):
+        learn_if_due(settings, database, runs, now)
+    [asked] = runs.list_runs()
+    assert (asked.wish.kind, asked.asked_by) == (RunKind.LEARN, "schedule")
+    runs.cancel(asked.id)
+    with database.write() as session:
+        activate_snapshot(session, CIPHER, "s", 10, [])
+    learn_if_due(settings, database, runs, now + timedelta(hours=30))
+    assert len(runs.list_runs()) == 1
+    late = int((datetime.now(UTC) + timedelta(hours=1)).timestamp() * 1e9)
+    with database.write() as session:
+        insert_calls(session, CIPHER, [(make_record(arrived_at_ns=late), CallFacts()) for _ in range(2)])
+    learn_if_due(settings, database, runs, now + timedelta(hours=30))
+    assert len(runs.list_runs()) == 2
+    runs.close()
+
+
+def wanting(cluster_id: str = "c-1", **changes: Any) -> Trainable:
+    known: dict[str, Any] = {
+        "conversations": 300, "calls_per_month": 1e4, "has_slm": False, "was_tried": False, "pays": True,
+    }  # fmt: skip
+    return Trainable(cluster_id, **known | changes)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"conversations": 299}, {"has_slm": True}, {"was_tried": True}, {"pays": False}, {"pays": None}]
+)
+def test_no_slm_is_trained_where_it_is_not_wanted(changes: dict[str, Any]) -> None:
+    assert task_to_train([wanting(**changes)]) is None
+
+
+def test_the_autopilot_trains_once_for_a_task_that_pays(tmp_path: Path) -> None:
+    settings = load_settings({}, data_dir=tmp_path, autopilot="on", slm_url="main=http://127.0.0.1:9/v1")
+    database, runs = Database(settings.database), Runs(settings)
+    database.upgrade(CIPHER)
+    rows = [StoredCluster(name, "s", name, {}, "", size, size, []) for name, size in (("c-1", 299), ("c-2", 300))]
+    dear = CallFacts(model_requested="gpt-4o", cost_usd=0.01)
+    with database.write() as session:
+        activate_snapshot(session, CIPHER, "s", 600, rows)
+        for cluster in ("c-1", "c-2"):
+            insert_calls(session, CIPHER, [(make_record(cluster_id=cluster), dear) for _ in range(10)])
+    train_if_due(settings.model_copy(update={"autopilot": Autopilot.PROPOSE}), database, runs)
+    assert runs.list_runs() == []
+    train_if_due(settings, database, runs)
+    [asked] = runs.list_runs()
+    assert (asked.wish, asked.asked_by) == (RunWish(RunKind.TRAIN, "c-2"), "schedule")
+    runs.cancel(asked.id)
+    train_if_due(settings, database, runs)
+    assert len(runs.list_runs()) == 1  # it was tried
+    runs.close()
+
+
+def test_the_busiest_task_that_pays_is_trained_for_first() -> None:
+    tasks = [wanting("c-1"), wanting("c-2", calls_per_month=2e4), wanting("c-3", calls_per_month=3e4, pays=None)]
+    assert task_to_train(tasks) == tasks[1]
+    assert task_to_train([]) is None
