@@ -23,8 +23,8 @@ other one lacks it.
 
 Say "same" only if a reader would learn the same from either and do the same after it: the same facts, numbers, \
 names, dates, amounts, polarity, conditions, commitments, advice and language. Wording, order, layout, greetings and \
-politeness do not matter. If one of them says, leaves out, refuses or asks anything of substance that the other does not, say \
-"different". If in doubt, say "different"."""
+politeness do not matter. If one of them says, leaves out, refuses or asks anything of substance that the other does \
+not, say "different". If in doubt, say "different"."""
 #: Names the words above, so that an error is not taken for that of another prompt.
 PROMPT_DIGEST = blake2b(PROMPT.encode(), digest_size=4).hexdigest()
 _SCHEMA = {
