@@ -4,6 +4,7 @@
     division.py         which calls are used for what
     drops.py            the reasons
     samples.py          what goes in and comes out; the rules
+    weighed.py          how sure the LLM was of each token, where the log says it
     schema_versions.py  calls made with tools or schemas that have been replaced
     splits.py           train, calibration, certification: by conversation and time
     chat.py             a call as a conversation in OpenAI's fine-tuning form
