@@ -79,7 +79,7 @@ def settings(root: Path, **values: Any) -> Settings:
 
 @pytest.mark.parametrize("by", ["cluster", "model", "agent", "day"])
 def test_the_groups_and_the_rest_are_the_whole(book: Book, tmp_path: Path, by: str) -> None:
-    book.promote("c-1", NOW - timedelta(hours=1))
+    book.promote("c-1", datetime.now(UTC) - timedelta(hours=1))
     served = book.call("c-1", cost=0.5, avoided=4.0, duration_ms=360_000.0)
     llms = book.call("c-2", cost=2.0)
     book.copy("audit", served, "c-1", 1.0)
@@ -168,7 +168,7 @@ def test_a_tasks_figures_come_from_its_log(book: Book, tmp_path: Path) -> None:
     book.call("c-1", cost=None)
     book.call("c-2", cost=0.02)
     book.spend("c-1", 6.0)
-    book.promote("c-1", NOW - timedelta(hours=1))
+    book.promote("c-1", datetime.now(UTC) - timedelta(hours=1))
     with book.database.read() as session:
         found = economics_of(session, settings(tmp_path, slm_gpu_usd_per_hour=1.0, audit_share=0.5))
     one, two = found["c-1"], found["c-2"]
