@@ -20,6 +20,7 @@ from proxy.entrants import Entrant, parameters_of
 from proxy.errors import Conflict, Unprocessable
 from proxy.held_out import held_out_calls
 from proxy.rehearsal import Rehearsal
+from proxy.text_judge import judge_of
 from proxy.training import Method, failures_named, paid
 from proxy.vllm import VllmServer
 from proxy.workshop import Workshop
@@ -48,7 +49,8 @@ def trying(
     Raises:
         Conflict: there is nothing to compare with or by, or the directory can't be written.
     """
-    comparison = Comparison(dataset.contract, encoder_of(workshop.settings))
+    judge = judge_of(workshop.settings, workshop.database, dataset.cluster_id)
+    comparison = Comparison(dataset.contract, encoder_of(workshop.settings), judge)
     comparison.check_possible(dataset.cluster_id)
     sample = _sample(workshop, dataset)
     family = f".bakeoff-{dataset.cluster_id}-"
