@@ -22,6 +22,7 @@ from proxy.learning.workshop import Workshop
 from proxy.proving.comparison import Comparison, encoder_of
 from proxy.proving.held_out import held_out_calls
 from proxy.proving.rehearsal import Rehearsal
+from proxy.proving.text_judge import judge_of
 from proxy.slm.vllm import VllmServer
 from router.learning.curation.division import Assigned
 from router.learning.proof.agreement import Outcome
@@ -48,7 +49,8 @@ def trying(
     Raises:
         Conflict: there is nothing to compare with or by, or the directory can't be written.
     """
-    comparison = Comparison(dataset.contract, encoder_of(workshop.settings))
+    judge = judge_of(workshop.settings, workshop.database, dataset.cluster_id)
+    comparison = Comparison(dataset.contract, encoder_of(workshop.settings), judge)
     comparison.check_possible(dataset.cluster_id)
     sample = _sample(workshop, dataset)
     family = f".bakeoff-{dataset.cluster_id}-"
