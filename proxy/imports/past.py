@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from math import isfinite
 from typing import Any
 
 import orjson
@@ -142,6 +143,8 @@ def moment(value: Any) -> datetime | None:
     except (TypeError, ValueError):
         pass
     else:
+        if not isfinite(stamp):
+            raise Malformed(f"{value!r} is not a time")
         while stamp > 1e11:
             stamp /= 1000
         try:

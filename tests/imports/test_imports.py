@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.imports import FORMATS, FileBroken, import_calls, read_calls
+from proxy.imports.past import moment
 from proxy.imports.rows import Malformed
 from storage.ids import format_call_id
 from storage.records import CallRecord
@@ -313,3 +314,9 @@ def test_a_row_with_any_value_replaced_is_read_or_refused(name: str, form: str, 
             call.record(form, 1)
     except (Malformed, AttributeError, KeyError, TypeError, ValueError):
         pass  # what `read_calls` turns into one line
+
+
+@pytest.mark.parametrize("endless", [float("inf"), "Infinity", "1e999", float("nan")])
+def test_a_time_without_end_is_refused(endless: object) -> None:
+    with pytest.raises(Malformed, match="is not a time"):
+        moment(endless)
