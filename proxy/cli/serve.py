@@ -46,7 +46,7 @@ def serve(
             console.print(f"it is kept in {settings.data_dir / 'admin-token'}", soft_wrap=True, markup=False)
         sys.stdout.flush()
 
-    raise typer.Exit(run(settings, host, port, workers, announce))
+    raise typer.Exit(run(settings, host, port, workers, announce, learner=learner))
 
 
 def _welcome(url: str) -> None:

@@ -81,9 +81,13 @@ def days(values: Sequence[tuple[date, float]], gap: float = 0.25) -> Days:
     return Days(bars, [Tick(place(step), step) for step in steps], place(0.0), marked)
 
 
+#: Less than this is no difference in dollars.
+LEAST_SPREAD = 1e-12
+
+
 def _steps(low: float, high: float, wanted: int = 4) -> list[float]:
     """Round values from `low` to `high`, about as many as wanted."""
-    spread = (high - low) or 1.0
+    spread = high - low if high - low > LEAST_SPREAD else 1.0
     size = 10.0 ** math.floor(math.log10(spread / wanted))
     step = next(size * factor for factor in (1, 2, 5, 10) if spread / (size * factor) <= wanted)
     return [number * step for number in range(math.floor(low / step), max(math.ceil(high / step), 1) + 1)]

@@ -391,6 +391,8 @@ def mapped_errors() -> Iterator[None]:
     except DBAPIError as error:
         said = " ".join(str(error.orig).split())
         raise DatabaseDown(f"the database of the runs did not answer: {said}") from error
+    except OSError as error:
+        raise DatabaseDown(f"the database of the runs can't be made: {error.strerror or error}") from error
     except SQLAlchemyError as error:
         raise DatabaseDown(f"the database of the runs can't be used: {' '.join(str(error).split())}") from error
 

@@ -25,6 +25,7 @@ def test_workers_add_up_survive_each_other_and_end_with_their_supervisor(tmp_pat
         assert proxy.metric(name) == 20
         first, second = proxy.children("worker")
         assert len(proxy.children("shipper")) == 1
+        assert proxy.children("learner") == []  # it was asked to go without
         first.kill()
         wait_for(lambda: not psutil.pid_exists(first.pid), 30)  # reaped, not a zombie any more
         wait_for(lambda: len(proxy.children("worker")) == 2, 30)
