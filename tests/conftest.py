@@ -19,9 +19,24 @@ import httpx
 import psutil
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadFileScheduling
 
 from proxy.replay.upstream import ReplayUpstream
 from tests.postgresql import PostgreSQL
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes minutes comes first, so that no process of `--numprocesses` is left with it at the end."""
+    items.sort(
+        key=lambda item: next((n for n, part in enumerate(LONGEST) if item.nodeid.startswith(part)), len(LONGEST))
+    )
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    """A file's tests stay in one process and in their order, as its fixtures expect."""
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
+
 
 # These machines are slow and have noisy neighbours: examples count, seconds don't.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -30,6 +45,7 @@ settings.load_profile("house")
 ADMIN_TOKEN = "test-admin-token"
 GREETING = "Hello! How can I help you?"  # 8 tokens of o200k_base
 PATIENCE_SECONDS = 30.0
+LONGEST = ("tests/vllm", "tests/console", "tests/router/learning/training", "tests/integration")
 _HERE = Path(__file__).resolve().parent
 _SERVES = re.compile(r"serves (http://\S+)/v1")
 

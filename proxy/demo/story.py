@@ -42,6 +42,8 @@ CHANGED = "triage"
 #: Calls of an agent sent at once while SLMs are watched, and the pause after them.
 BATCH, BATCH_SECONDS = 10, 1.5
 LIVE_PAUSE_SECONDS = 2.0
+#: The promise: so long after a demotion, at the latest, no worker asks the SLM any more.
+EVERYWHERE_SECONDS = 5.0
 SAMPLE = Path(__file__).parent / "sample.jsonl"
 SHARED = Path("../shared/data/agent_calls.jsonl.gz")
 
@@ -327,12 +329,13 @@ class Story:
                 progress(min(score.calls, 60), 60)
                 time.sleep(BATCH_SECONDS)
             took = time.monotonic() - began
+            time.sleep(EVERYWHERE_SECONDS)
             after = self._traffic.send(self._base_url, {CHANGED: 20})[CHANGED]
         move = self._operator.cluster(cluster_id)["moves"][0]
         self._outcome.changed, self._outcome.after = score, after
         self._course.say(
             f"{CHANGED} was withdrawn by itself after {score.calls} calls, {took:.0f} s: {move['reason']};\n"
-            f"        of the next {after.calls} calls the SLM served {after.by_slm}"
+            f"        {EVERYWHERE_SECONDS:.0f} s later, of {after.calls} calls the SLM served {after.by_slm}"
         )
 
     def _go_on(self, once: bool) -> None:

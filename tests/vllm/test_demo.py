@@ -39,7 +39,7 @@ def test_a_task_is_learned_proved_served_and_withdrawn_when_the_llm_changes() ->
     for step in ("candidate → shadow", "shadow → canary", "canary → live"):
         assert f"triage: {step}" in said
     assert "triage was withdrawn by itself after" in said
-    assert "the SLM served 0" in said
+    assert "the SLM served 0" in said, said
     calls, by_slm = map(int, re.search(r"(\d+) calls, (\d+) answered by SLMs", said).groups())  # type: ignore[union-attr]
     assert by_slm >= calls // 2
     assert re.search(r"triage json withdrawn \d+ of \d+ \d\.\d%", said)
