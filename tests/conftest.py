@@ -27,9 +27,7 @@ from tests.postgresql import PostgreSQL
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes minutes comes first, so that no process of `--numprocesses` is left with it at the end."""
-    items.sort(
-        key=lambda item: next((n for n, part in enumerate(LONGEST) if item.nodeid.startswith(part)), len(LONGEST))
-    )
+    items.sort(key=lambda item: [item.nodeid.startswith(folder) for folder in LONGEST], reverse=True)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
