@@ -79,11 +79,6 @@ class KeyWish:
     allows_training: bool = True
 
 
-def is_key(token: str) -> bool:
-    """Whether it looks like one of the proxy's own keys, in force or not."""
-    return token.startswith(PREFIX)
-
-
 def key_hash(token: str) -> str:
     """What a key is known by."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()

@@ -39,9 +39,3 @@ class State:
     copies: Copies
     gate: Gate
     runs: Runs
-
-    @property
-    def llm_authorization(self) -> bytes | None:
-        """What replaces the client's own `Authorization` at the LLM."""
-        key = self.settings.upstream_api_key
-        return None if key is None else f"Bearer {key}".encode()

@@ -133,8 +133,6 @@ class Copies:
         self._spool = spool
         self._budget = budget
         self._draw = draw
-        key = settings.upstream_api_key
-        self._llm_authorization = None if key is None else f"Bearer {key}".encode()
         self._waiting: deque[_Copied] = deque()
         self._waiting_bytes = 0
         self._running: set[asyncio.Task[None]] = set()
@@ -257,7 +255,7 @@ class Copies:
         if loop.time() < self._audits_resume_at:
             self._leave(copied, Left.PAUSED)
             return None
-        headers = for_upstream(copied.headers, self._llm_authorization, self._gate.secret)
+        headers = for_upstream(copied.headers, self._llm.authorization, self._gate.secret)
         # Nobody but us will read it: in no encoding that we can't undo.
         headers = [header for header in headers if header[0] != b"accept-encoding"]
         at_ns, begun = time.time_ns(), time.perf_counter()

@@ -18,6 +18,7 @@ from proxy.auth import bearer_token
 from proxy.errors import (
     BodyTooLarge,
     Forbidden,
+    ServiceUnavailable,
     ShuttingDown,
     Unauthorized,
     UnderstudyError,
@@ -77,10 +78,11 @@ class Relay:
         call = CallLog(method, target, endpoint, scope["headers"])
         deadline = asyncio.get_running_loop().time() + self._state.settings.total_timeout_seconds
         try:
+            self._admit(call)
             call.request_body = await self._read_body(call, receive)
         except ClientLeft:
             return
-        except BodyTooLarge as error:
+        except (Unauthorized, ServiceUnavailable, BodyTooLarge) as error:
             await self._refuse(call, error, send, lambda: _linger(call, receive))
             return
 
@@ -96,6 +98,41 @@ class Relay:
                     await self._fail(call, ShuttingDown("the proxy is shutting down"), send)
         if call.decision is not None and not client.has_left:
             self._state.copies.consider(call)
+
+    def _admit(self, call: CallLog) -> None:
+        """See by its head whether a call may come in.
+
+        Raises:
+            Unauthorized: it needs one of the proxy's own keys and has none, or has one that is not in force.
+            ServiceUnavailable: which keys are in force was never known here.
+        """
+        if b"x-understudy-key" in call.fields or KEY_PREFIX in call.fields.get(b"authorization", b""):
+            self._know(call)
+        if call.key is None and self._state.settings.require_key:
+            raise Unauthorized(
+                "UNDERSTUDY_REQUIRE_KEY: a call needs one of the proxy's own keys, as x-understudy-key, or as "
+                "Authorization where the proxy has the LLM's; `understudy keys create` makes one"
+            )
+
+    def _know(self, call: CallLog) -> None:
+        """Find the proxy's own key that a call carries.
+
+        Raises:
+            Unauthorized: it is not in force, or came where the LLM's own should be.
+            ServiceUnavailable: which keys are in force was never known here.
+        """
+        bearer = bearer_token(call.fields.get(b"authorization", b"").decode("latin-1"))
+        in_authorization = bearer is not None and bearer.startswith(KEY_PREFIX.decode())
+        if in_authorization and self._state.llm.authorization is None:
+            raise Unauthorized(
+                "this key is the proxy's own, and the proxy has none for the LLM: send the LLM's as Authorization and "
+                "this one as x-understudy-key, or set UNDERSTUDY_UPSTREAM_API_KEY"
+            )
+        named = call.fields.get(b"x-understudy-key", b"").decode("latin-1").strip()
+        token = named or (bearer if in_authorization else None)
+        if token:
+            call.key = self._state.serving.key(token)
+            call.credential = f"Bearer {token}".encode("latin-1")
 
     async def _read_body(self, call: CallLog, receive: Receive) -> bytes:
         limit = self._state.settings.max_body_bytes
@@ -119,13 +156,6 @@ class Relay:
     async def _serve(self, call: CallLog, send: Send, deadline: float) -> None:
         """Decide, try the SLM if there is one, else and otherwise the LLM."""
         try:
-            if b"x-understudy-key" in call.fields or KEY_PREFIX in call.fields.get(b"authorization", b""):
-                self._know(call)
-            if call.key is None and self._state.settings.require_key:
-                raise Unauthorized(
-                    "UNDERSTUDY_REQUIRE_KEY: a call needs one of the proxy's own keys, as x-understudy-key, or as "
-                    "Authorization where the proxy has the LLM's; `understudy keys create` makes one"
-                )
             if call.endpoint in _DIVERTIBLE and await self._divert(call, send, deadline):
                 return
             await self._ask_llm(call, send, deadline)
@@ -180,26 +210,6 @@ class Relay:
         await self._relay_served(call, outcome, send)
         return True
 
-    def _know(self, call: CallLog) -> None:
-        """Find the proxy's own key that a call carries.
-
-        Raises:
-            Unauthorized: it is not in force, or came where the LLM's own should be.
-            ServiceUnavailable: which keys are in force was never known here.
-        """
-        bearer = bearer_token(call.fields.get(b"authorization", b"").decode("latin-1"))
-        in_authorization = bearer is not None and bearer.startswith(KEY_PREFIX.decode())
-        if in_authorization and self._state.llm_authorization is None:
-            raise Unauthorized(
-                "this key is the proxy's own, and the proxy has none for the LLM: send the LLM's as Authorization and "
-                "this one as x-understudy-key, or set UNDERSTUDY_UPSTREAM_API_KEY"
-            )
-        named = call.fields.get(b"x-understudy-key", b"").decode("latin-1").strip()
-        token = named or (bearer if in_authorization else None)
-        if token:
-            call.key = self._state.serving.key(token)
-            call.credential = f"Bearer {token}".encode("latin-1")
-
     def _is_admin(self, call: CallLog) -> bool:
         return self._state.gate.is_admin(bearer_token(call.fields.get(b"authorization", b"").decode("latin-1")))
 
@@ -218,7 +228,7 @@ class Relay:
     async def _ask_llm(self, call: CallLog, send: Send, deadline: float) -> None:
         """Send the LLM what came, and the client what comes back."""
         state = self._state
-        headers = for_upstream(call.headers, state.llm_authorization, state.gate.secret)
+        headers = for_upstream(call.headers, state.llm.authorization, state.gate.secret)
         begun = time.perf_counter()
         try:
             answer = await state.llm.ask(call.method, call.target[3:], headers, call.request_body, deadline)

@@ -22,12 +22,14 @@ import signal
 import socket
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 import structlog
 
 from proxy.errors import Conflict, DataDirUnusable
 from proxy.logs import OncePerMinute
+from proxy.metrics import Metrics
 from proxy.money.economics import economics_of
 from proxy.runs.queue import (
     APPLICATION,
@@ -46,6 +48,7 @@ from proxy.runs.schedule import Learnable, Trainable, is_learning_due, task_to_t
 from proxy.runs.stage_process import DatabaseAway, Figures, Stage, StagesOf, run_in_child
 from proxy.runs.stages import stages_of
 from proxy.settings import Settings
+from proxy.watch.watch import Watch
 from router.progress import Autopilot
 from storage.cipher import Cipher
 from storage.database import Database
@@ -54,9 +57,6 @@ from storage.repositories.calls import count_calls, first_arrival
 from storage.repositories.certificates import newest_certificates
 from storage.repositories.clusters import cluster_sizes, last_snapshot
 from storage.repositories.promotions import current_promotions
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 WATCH_SECONDS = 1.0
 SCHEDULE_SECONDS = 60.0
@@ -309,7 +309,7 @@ class Rounds:
         self._settings = settings
         self._runs = runs
         self._database = database
-        self._watch = _watch(settings, database, cipher)
+        self._watch = Watch(settings, database, cipher, Metrics())
         self._lost = LostRuns(runs)
         self._once = OncePerMinute()
 
@@ -320,8 +320,7 @@ class Rounds:
         while True:
             now = time.monotonic()
             try:
-                if self._watch is not None:
-                    self._watch.look()
+                self._watch.look()
                 if now >= lost_at:
                     lost_at = now + LOST_EVERY_SECONDS
                     self._lost.look(now)
@@ -426,14 +425,6 @@ class LostRuns:
             else:
                 seen[run_id] = (sign, at if sign == before else now)
         self._seen = seen
-
-
-def _watch(settings: Settings, database: Database, cipher: Cipher) -> Any:
-    """What looks after promotions."""
-    from proxy.metrics import Metrics
-    from proxy.watch.watch import Watch
-
-    return Watch(settings, database, cipher, Metrics())
 
 
 def _quieten() -> None:

@@ -26,9 +26,15 @@ def open_session(settings: Settings) -> aiohttp.ClientSession:
 
 
 class Llm:
-    """The LLM behind `UNDERSTUDY_UPSTREAM_URL`."""
+    """The LLM behind `UNDERSTUDY_UPSTREAM_URL`.
+
+    Attributes:
+        authorization: what it gets in the place of the client's own `Authorization`; None: the client's own.
+    """
 
     def __init__(self, settings: Settings) -> None:
+        key = settings.upstream_api_key
+        self.authorization = None if key is None else f"Bearer {key}".encode()
         url = urlsplit(settings.upstream_url)
         tls = ssl.create_default_context() if url.scheme == "https" else None
         if tls is not None:

@@ -79,21 +79,6 @@ _RECORD_COLUMNS = [
 ]
 
 
-def unjudged_copies(session: ReadSession, cipher: Cipher, limit: int) -> list[StoredCopy]:
-    """Answers without a verdict, in the order in which they were asked for; what the LLM refused gets none.
-
-    Raises:
-        Undecipherable: an answer is damaged, or of another key.
-    """
-    query = (
-        select(CopyRow)
-        .where(CopyRow.verdict.is_(None), CopyRow.outcome == ANSWERED, CopyRow.answer.is_not(None))
-        .order_by(CopyRow.copy_id)
-        .limit(limit)
-    )
-    return [_opened(cipher, row) for row in session.scalars(query)]
-
-
 def copies_to_judge(session: ReadSession, limit: int, among: Collection[bytes] | None = None) -> list[CopyRow]:
     """Copies without a verdict, whatever came of them, in the order in which they were asked for.
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -88,6 +90,17 @@ def test_where_a_key_is_required_nothing_else_gets_to_the_llm(upstream: Scripted
     assert len(upstream.requests) == before
     key = proxy.admin("POST", "/keys", json={"name": "bot"}).json()["key"]
     assert httpx.post(f"{proxy.base_url}{path}", json=CHAT, headers={"x-understudy-key": key}).status_code == 200
+
+
+def test_a_key_is_looked_at_before_the_body_is_taken(proxy: Proxy) -> None:
+    head = (
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: proxy\r\nx-understudy-key: us-key-nobodys\r\n"
+        "content-length: 20000000\r\nexpect: 100-continue\r\n\r\n"
+    )
+    address = urlsplit(proxy.root)
+    with socket.create_connection((address.hostname, address.port), timeout=30) as client:
+        client.sendall(head.encode())
+        assert client.recv(100).startswith(b"HTTP/1.1 401 ")
 
 
 def test_a_revoked_key_opens_nothing_on_any_worker(proxy: Proxy) -> None:

@@ -21,13 +21,13 @@ from storage.repositories.calls import insert_calls
 from storage.repositories.copies import (
     CopyTotals,
     audit_answers,
+    copies_to_judge,
     copy_totals,
     insert_copies,
     known_cost_usd,
     list_copies,
     note_verdict,
     shadow_busy_ms,
-    unjudged_copies,
 )
 from storage.repositories.costs import CostTotals, add_cost, cost_totals
 from storage.shipper import Shipper
@@ -82,20 +82,19 @@ def test_of_a_redacted_call_the_copy_is_redacted_too(each_database: Database, ci
     assert stored.answer == SAID.replace(b"jo@example.org", b"[EMAIL]")
 
 
-def test_answers_are_judged_in_the_order_in_which_they_were_asked_for(each_database: Database, cipher: Cipher) -> None:
+def test_copies_are_judged_in_the_order_in_which_they_were_asked_for(each_database: Database, cipher: Cipher) -> None:
     call_id = add_call(each_database, cipher)
+    one, two, refused = make_copy(call_id), make_copy(call_id), make_copy(call_id, outcome="llm_error", status=429)
     facts = CopyFacts(answer=SAID)
-    one, two = make_copy(call_id), make_copy(call_id)
-    refused = make_copy(call_id, outcome="llm_error", status=429)
-    unreadable = make_copy(call_id)
-    add(each_database, cipher, (two, facts), (one, facts), (refused, CopyFacts()), (unreadable, CopyFacts()))
+    add(each_database, cipher, (two, facts), (one, facts), (refused, CopyFacts()))
     with each_database.read() as session:
-        assert [each.row.copy_id for each in unjudged_copies(session, cipher, 10)] == [one.copy_id, two.copy_id]
-        assert len(unjudged_copies(session, cipher, 1)) == 1
+        assert [row.copy_id for row in copies_to_judge(session, 10)] == [one.copy_id, two.copy_id, refused.copy_id]
+        assert [row.copy_id for row in copies_to_judge(session, 1)] == [one.copy_id]
+        assert [row.copy_id for row in copies_to_judge(session, 10, [two.copy_id])] == [two.copy_id]
     with each_database.write() as session:
         note_verdict(session, one.copy_id, "disagree", "another label", NOON)
     with each_database.read() as session:
-        assert [each.row.copy_id for each in unjudged_copies(session, cipher, 10)] == [two.copy_id]
+        assert [row.copy_id for row in copies_to_judge(session, 10)] == [two.copy_id, refused.copy_id]
         judged = next(each.row for each in list_copies(session, cipher) if each.row.copy_id == one.copy_id)
     assert (judged.verdict, judged.verdict_reason, judged.judged_at) == ("disagree", "another label", NOON)
 

@@ -22,6 +22,8 @@ from storage.spool import Spool, spool_usage
 class Faulty:
     """An LLM client with a mistake in it."""
 
+    authorization = None
+
     async def ask(self, *arguments: object) -> None:
         """As `proxy.transport.upstreams.Llm.ask`."""
         raise ZeroDivisionError("a mistake")
@@ -50,8 +52,7 @@ async def test_a_fault_of_the_proxys_own_is_an_error_in_openais_shape_and_logged
     cipher, metrics = Cipher.open(tmp_path), Metrics()
     spool = Spool(tmp_path / "spool", cipher)
     state: Any = SimpleNamespace(
-        settings=Settings(), recorder=Recorder(spool, metrics, cipher, "full"), gate=Gate("t"), llm=Faulty(),
-        llm_authorization=None,
+        settings=Settings(), recorder=Recorder(spool, metrics, cipher, "full"), gate=Gate("t"), llm=Faulty()
     )  # fmt: skip
     scope = {"method": "POST", "raw_path": b"/v1/embeddings", "query_string": b"", "headers": []}
     client = Client()
