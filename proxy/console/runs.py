@@ -34,9 +34,10 @@ def show_one(request: Request, state: InState, session: SignedIn, run_id: str) -
 
 
 @router.post("/runs")
-def learn(state: InState, session: SignedIn, fields: OwnForm) -> Response:
-    """Ask for the log to be learned from."""
-    asked = runs.ask(WishedRun.model_validate({"kind": RunKind.LEARN}), state, session.caller, Response())
+def ask(state: InState, session: SignedIn, fields: OwnForm) -> Response:
+    """Ask for the log to be learned from, or for an SLM to be trained where the form names a task."""
+    wish = {"kind": RunKind.TRAIN, "cluster": fields["cluster"]} if "cluster" in fields else {"kind": RunKind.LEARN}
+    asked = runs.ask(WishedRun.model_validate(wish), state, session.caller, Response())
     return RedirectResponse(f"/runs/{asked.id}", 303)
 
 

@@ -200,6 +200,9 @@ class ClusterDetails(Cluster):
     proposal: ProposalShown | None = Field(
         description="what the evidence allows next; UNDERSTUDY_AUTOPILOT says what becomes of it"
     )
+    training: str | None = Field(
+        description="why an SLM should be trained for it; UNDERSTUDY_AUTOPILOT says what becomes of it"
+    )
     feedback: list[OpinionShown] = Field(
         description="on calls that SLMs served, by SLM; those of which nothing was said are missing"
     )

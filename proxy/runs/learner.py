@@ -44,9 +44,10 @@ from proxy.runs.queue import (
     mapped_errors,
     system_database,
 )
-from proxy.runs.schedule import Learnable, Trainable, is_learning_due, task_to_train
+from proxy.runs.schedule import Learnable, is_learning_due, task_to_train
 from proxy.runs.stage_process import DatabaseAway, Figures, Stage, StagesOf, run_in_child
 from proxy.runs.stages import stages_of
+from proxy.runs.wanting import can_train, trainable_tasks, tried_tasks
 from proxy.settings import Settings
 from proxy.watch.watch import Watch
 from router.progress import Autopilot
@@ -54,9 +55,7 @@ from storage.cipher import Cipher
 from storage.database import Database
 from storage.errors import DatabaseDown
 from storage.repositories.calls import count_calls, first_arrival
-from storage.repositories.certificates import newest_certificates
-from storage.repositories.clusters import cluster_sizes, last_snapshot
-from storage.repositories.promotions import current_promotions
+from storage.repositories.clusters import last_snapshot
 
 WATCH_SECONDS = 1.0
 SCHEDULE_SECONDS = 60.0
@@ -73,7 +72,6 @@ TELL_SECONDS = 1.0
 DATABASE_PAUSE_SECONDS = 2.0
 #: A run that takes its learner with it so often is given up.
 MAX_RECOVERIES = 20
-_REMEMBERED_RUNS = 500
 _SHARE = re.compile(r"(\d{1,3})(?:\.\d+)?\s?%")
 #: Time left is told once a stage has been at it for so long.
 _FORESIGHT_SECONDS = 3.0
@@ -358,25 +356,11 @@ def train_if_due(settings: Settings, database: Database, runs: Runs) -> None:
     Raises:
         DatabaseDown
     """
-    if settings.autopilot is not Autopilot.ON or not settings.slm_url or not settings.upstream_allows_training:
+    if settings.autopilot is not Autopilot.ON or not can_train(settings):
         return
-    tried = {run.wish.cluster for run in runs.list_runs(limit=_REMEMBERED_RUNS) if run.wish.kind is RunKind.TRAIN}
+    tried = tried_tasks(runs)
     with database.read() as session:
-        sizes = cluster_sizes(session)
-        served = {row.cluster_id for row in current_promotions(session)}
-        served |= {row.cluster_id for row in newest_certificates(session)}
-        tasks = [
-            Trainable(
-                cluster_id,
-                sizes[cluster_id],
-                money.calls_per_month,
-                has_slm=cluster_id in served,
-                was_tried=cluster_id in tried,
-                pays=money.pays,
-            )
-            for cluster_id, money in economics_of(session, settings).items()
-            if cluster_id in sizes
-        ]
+        tasks = trainable_tasks(session, economics_of(session, settings), tried)
     task = task_to_train(tasks)
     if task is not None:
         _ask(runs, RunWish(RunKind.TRAIN, task.cluster_id))

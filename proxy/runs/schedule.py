@@ -68,15 +68,17 @@ class Trainable:
     was_tried: bool
     pays: bool | None
 
+    @property
+    def wants_slm(self) -> bool:
+        """Whether an SLM is worth training for it, as long as nobody has tried.
+
+        A second try is somebody's decision: what failed once by itself, fails again.
+        """
+        enough = self.conversations >= TRAINABLE_CONVERSATIONS
+        return bool(self.pays) and enough and not self.has_slm and not self.was_tried
+
 
 def task_to_train(tasks: Sequence[Trainable]) -> Trainable | None:
-    """The task that an SLM is to be trained for by itself; the busiest of those that want one.
-
-    A second try is somebody's decision: what failed once by itself, fails again.
-    """
-    wanting = [
-        task
-        for task in tasks
-        if task.pays and not task.has_slm and not task.was_tried and task.conversations >= TRAINABLE_CONVERSATIONS
-    ]
+    """The task that an SLM is to be trained for by itself; the busiest of those that want one."""
+    wanting = [task for task in tasks if task.wants_slm]
     return max(wanting, key=lambda task: (task.calls_per_month, task.cluster_id), default=None)

@@ -206,6 +206,18 @@ async def test_a_promotion_says_what_is_missing_before_and_after(console: Consol
     assert "force needs a reason" in unreasoned.text
 
 
+async def test_training_is_asked_for_on_the_tasks_page_and_leads_to_its_run(console: Console) -> None:
+    console.learn(conversations=300)
+    console.log(cluster_id="c-1", cost_usd=10_000.0)
+    console.log_in()
+    assert "worth training: 300 conversations" in await console.page("/tasks/c-1")
+    asked = await console.send("/runs", cluster="c-1")
+    run = await console.page(asked.headers["location"])
+    assert "c-1" in run, run
+    assert "worth training" not in await console.page("/tasks/c-1")
+    await console.send("/runs", 404, cluster="c-none")
+
+
 async def test_a_proved_slm_on_a_dead_server_is_refused_in_words(console: Console) -> None:
     console.learn()
     console.certify("m")

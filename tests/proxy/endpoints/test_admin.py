@@ -8,31 +8,19 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from proxy.app import Front, create_app
-from proxy.promotion.proof import subject_today
-from proxy.settings import load_settings
 from storage.cipher import Cipher
 from storage.ids import format_call_id
 from storage.models import PromotionRow
-from storage.records import CallFacts, CallRecord
+from storage.records import CallFacts
 from storage.repositories import clusters, promotions
-from storage.repositories.calls import insert_calls
-from storage.repositories.certificates import add_certificate
-from tests.proxy.certificates import certificate_of
+from tests.proxy.in_process import TOKEN, InProcess, app_with_client
 from tests.storage.conftest import damage_block
 
-TOKEN = "test-token"
 
-
-class Api:
-    """An app in this process, and what is in its database."""
-
-    def __init__(self, app: Front, client: httpx.AsyncClient) -> None:
-        self.state = app._app.state.understudy
-        self.client = client
+class Api(InProcess):
+    """The admin API of an app."""
 
     async def get(self, path: str, status: int = 200) -> Any:
         answer = await self.client.get(f"/admin/v1{path}")
@@ -43,48 +31,15 @@ class Api:
         """Calls with ids made of `numbers`; those of an SLM avoided twice their cost."""
         avoided = 2.0 if values.get("served_by") == "slm" else None
         facts = CallFacts(model_requested="gpt-4o", cost_usd=cost_usd, counterfactual_usd=avoided, wasted_usd=0.25)
-        given = {
-            "arrived_at_ns": 1_750_000_000 * 10**9, "method": "POST", "path": "/v1/chat/completions",
-            "endpoint": "chat", "status": 200, "served_by": "llm", "upstream": "llm", "reason": "unknown_task",
-            "duration_ms": 10.0, "first_token_ms": 5.0, "ended": "finished", "origin": b"o" * 16,
-            "request_body": b'{"model": "gpt-4o",  "messages": []}', "response_body": b"data: [DONE]\n\n",
-        } | values  # fmt: skip
-        records = [CallRecord(call_id=bytes([1] * 15 + [number]), **given) for number in numbers]
-        with self.state.database.write() as session:
-            insert_calls(session, self.state.cipher, [(record, facts) for record in records])
-
-    def learn(self) -> None:
-        """Put one task in the database, `c-1`."""
-        row = clusters.StoredCluster(
-            cluster_id="c-1", snapshot_id="s", label="triage desk", contract={"kind": "label"}, skeleton="You are",
-            calls=3, conversations=3, examples=[],
-        )  # fmt: skip
-        with self.state.database.write() as session:
-            clusters.activate_snapshot(session, self.state.cipher, "s", 3, [row])
-
-    def certify(self, model: str, **changes: Any) -> int:
-        """Keep a certificate on `c-1` that is valid today, but for `changes`; returns its number."""
-        with self.state.database.write() as session:
-            subject = subject_today(session, self.state.cipher, "c-1", model, "main", None)
-            certificate = certificate_of(subject, **changes)
-            row = add_certificate(session, "c-1", model, certificate.issued_at, certificate.to_json())
-            return row.certificate_id
+        bodies = {"request_body": b'{"model": "gpt-4o",  "messages": []}', "response_body": b"data: [DONE]\n\n"}
+        for number in numbers:
+            self.insert(bytes([1] * 15 + [number]), facts, **bodies | values)
 
 
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncIterator[Api]:
-    settings = load_settings(
-        {}, data_dir=tmp_path, admin_token=TOKEN, encoder="", slm_gpu_usd_per_hour=2.0,
-        slm_url="main=http://127.0.0.1:9/v1",
-    )  # fmt: skip
-    app = create_app(settings)
-    assert isinstance(app, Front)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     headers = {"authorization": f"Bearer {TOKEN}"}
-    async with (
-        app._app.router.lifespan_context(app._app),
-        httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as client,
-    ):
+    async with app_with_client(tmp_path, base_url="http://test", headers=headers) as (app, client):
         yield Api(app, client)
 
 
@@ -193,7 +148,7 @@ async def test_a_task_shows_its_share_of_the_whole(api: Api) -> None:
     assert (task["id"], task["label"], task["stage"]) == ("c-1", "triage desk", None)
     assert (task["calls"], task["share"]["calls"], task["share"]["cost"]) == (3, 0.75, 0.6)
     details = await api.get("/clusters/c-1")
-    assert details["skeleton"] == "You are"
+    assert details["skeleton"] == "You are the desk"
     assert "disagreement_bound" in details["missing_proof"]["missing"]
 
 
@@ -323,6 +278,17 @@ async def test_a_gpu_is_paid_for_from_the_first_promotion_on(api: Api) -> None:
     total = (await api.get("/savings"))["total"]
     assert total["gpu_usd"] == pytest.approx(6.0, rel=0.01)
     assert total["savings_usd"] == pytest.approx(-6.0, rel=0.01)
+
+
+async def test_a_task_that_is_worth_an_slm_of_its_own_says_so_until_somebody_tries(api: Api) -> None:
+    api.learn(conversations=299)
+    api.log(1, 2, 3, cluster_id="c-1", cost_usd=1000.0)
+    assert (await api.get("/clusters/c-1"))["training"] is None
+    api.learn(conversations=300)
+    assert "300 conversations" in (await api.get("/clusters/c-1"))["training"]
+    asked = await api.client.post("/admin/v1/runs", json={"kind": "train", "cluster": "c-1"})
+    assert asked.status_code == 201
+    assert (await api.get("/clusters/c-1"))["training"] is None
 
 
 async def test_a_dead_slm_server_is_shown_as_down(api: Api) -> None:
