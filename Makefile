@@ -34,7 +34,7 @@ demo: $(if $(filter transformers,$(SLM_SERVER)),.venv/.ready,setup)
 
 test: setup check
 	@tests/system-packages
-	$(BIN)/python -m pytest --numprocesses 2 $(PYTEST_ARGS)
+	env --unset PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses 2 $(PYTEST_ARGS)
 
 check: .venv/.ready
 	$(BIN)/ruff check .
