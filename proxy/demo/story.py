@@ -70,7 +70,7 @@ class Sizes:
     """
 
     tasks: int = 3
-    learned: int = 600
+    learned: int = 720
     others: int = 60
     recorded: int = RECORDED
     served: int = 100
@@ -224,7 +224,7 @@ class Story:
     def _learn(self) -> dict[str, str]:
         """Find the tasks; returns agent's name → its task's id."""
         if self._given_base is None:
-            self._course.say("a base model of 700,000 parameters, made here meanwhile: it knows no task")
+            self._course.say("a base model of a million parameters, made here meanwhile: it knows no task")
         with self._course.stage(LEARN) as progress:
             self._operator.run({"kind": "learn"}, lambda share: progress(round(100 * share), 100))
             tasks = self._operator.tasks({agent.name: agent.system for agent in AGENTS})

@@ -182,7 +182,7 @@ def main(seconds: float, document: Path) -> None:
         texts = [
             message.get("content") or "" for task in short for sample in task.curated.train for message in sample.chat
         ]
-        build_base(work / "base", [text for text in texts if text], steps=BASE_STEPS)
+        build_base(work / "base", [text for text in texts if text], steps=BASE_STEPS, fixed_share=0.01)
         _tell(began, "a base model is made")
         deadline = time.monotonic() + seconds
         for task in short:
@@ -217,7 +217,7 @@ comes from elsewhere.
 - {enough} have the {needed} certification conversations that a certificate of 5 % at 95 % takes: the log is too short to prove
   anything on. An agent that is used for a day makes more calls than were recorded of any of these.
 - The LLM's agreement with itself can be told where a request was repeated: {repeats} pairs in all.
-- A tiny model of 700,000 parameters, made from nothing on this machine, was trained for {len(trained)} tasks. It can't know
+- A tiny model of a million parameters, made from nothing on this machine, was trained for {len(trained)} tasks. It can't know
   English; it shows that the way from log to adapter works on real calls, and how far such a model is from the LLM. A base
   model that was pre-trained is what a task is really given (`understudy models`).
 

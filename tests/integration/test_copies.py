@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +11,16 @@ import httpx
 import pytest
 
 from proxy.replay.upstream import ReplayUpstream
-from router.learning.discovery import discover
 from router.promotion import Stage
-from router.snapshot import Snapshot
-from storage.artifacts import ArtifactStore
 from storage.cipher import Cipher
 from storage.database import Database
-from storage.models import PromotionRow
-from storage.repositories import promotions
-from storage.repositories.clusters import StoredCluster, activate_snapshot
 from storage.repositories.copies import StoredCopy, list_copies
 from tests.conftest import Proxy, Serve, wait_for
+from tests.promoted import put_in_force
 from tests.proxy.fake_vllm import FakeVllm
-from tests.router.conftest import TRIAGE, logged_calls, triage_text
+from tests.router.conftest import TRIAGE, triage_text
 
 ANSWERED = 'understudy_copies_total{{kind="{}",outcome="answered"}}'
-
-
-@pytest.fixture(scope="module")
-def snapshot() -> Snapshot:
-    return discover(logged_calls()).snapshot
 
 
 @pytest.fixture
@@ -62,27 +51,11 @@ Start = Callable[..., House]
 
 
 @pytest.fixture
-def start(serve: Serve, upstream: ReplayUpstream, slm: FakeVllm, snapshot: Snapshot, tmp_path: Path) -> Start:
+def start(serve: Serve, upstream: ReplayUpstream, slm: FakeVllm, tmp_path: Path) -> Start:
     def started(stage: Stage, **settings: str) -> House:
-        data_dir = tmp_path / "data"
-        cipher = Cipher.open(data_dir)
-        database = Database(f"sqlite:///{data_dir / 'understudy.db'}")
-        database.upgrade(cipher)
-        store = ArtifactStore(data_dir / "artifacts", cipher)
-        store.put("snapshot", snapshot.dump(), {}, artifact_id=snapshot.snapshot_id)
-        cluster = next(one.cluster_id for one in snapshot.clusters.values() if "triage desk" in one.skeleton)
-        contract = snapshot.clusters[cluster].contract.to_json()
-        known = StoredCluster(cluster, snapshot.snapshot_id, "triage", contract, "", 60, 60, [])
-        row = PromotionRow(
-            cluster_id=cluster, model="m", stage=stage.value, share=1.0, slm="gpu", forced=True, actor="a",
-            created_at=datetime.now(UTC),
-        )  # fmt: skip
-        with database.write() as session:
-            activate_snapshot(session, cipher, snapshot.snapshot_id, 60, [known])
-            promotions.promote(session, row)
-        database.close()
+        cluster = put_in_force(tmp_path / "data", stage)
         values = {"audit_share": "1", "encoder": "", "slm_timeout_seconds": "60"} | settings
-        proxy = serve(data_dir=data_dir, upstream_url=upstream.base_url, slm_url=f"gpu={slm.url}", **values)
+        proxy = serve(data_dir=tmp_path / "data", upstream_url=upstream.base_url, slm_url=f"gpu={slm.url}", **values)
         return House(proxy, cluster)
 
     return started

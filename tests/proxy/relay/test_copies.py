@@ -17,22 +17,15 @@ from proxy.app import Front, create_app
 from proxy.relay.copies import CLOSE_SECONDS, WAITING_FOR_EACH
 from proxy.settings import load_settings
 from proxy.state import State
-from router.learning.discovery import discover
 from router.promotion import Stage
-from router.snapshot import Snapshot
-from storage.artifacts import ArtifactStore
-from storage.cipher import Cipher
-from storage.database import Database
 from storage.frame import Damage
-from storage.models import PromotionRow
 from storage.records import CallRecord, CopyFacts, CopyRecord
-from storage.repositories import promotions
-from storage.repositories.clusters import activate_snapshot
 from storage.repositories.copies import insert_copies
 from storage.spool import decode_segment, segments
 from tests.integration.scripted import Scripted, answer, chunked
+from tests.promoted import put_in_force
 from tests.proxy.fake_vllm import FakeVllm
-from tests.router.conftest import TRIAGE, logged_calls, triage_text
+from tests.router.conftest import TRIAGE, triage_text
 
 PATIENCE_SECONDS = 10.0
 KEY = "sk-the-clients-own-key"
@@ -91,11 +84,6 @@ async def until(true: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
-@pytest.fixture(scope="module")
-def snapshot() -> Snapshot:
-    return discover(logged_calls()).snapshot
-
-
 @pytest.fixture
 def slm() -> Iterator[FakeVllm]:
     with FakeVllm() as slm:
@@ -114,7 +102,7 @@ Build = Callable[..., Any]
 
 
 @pytest.fixture
-async def build(tmp_path: Path, snapshot: Snapshot, slm: FakeVllm, llm: Scripted) -> AsyncIterator[Build]:
+async def build(tmp_path: Path, slm: FakeVllm, llm: Scripted) -> AsyncIterator[Build]:
     """Starts a house with a promotion in force."""
     async with AsyncExitStack() as stack:
 
@@ -126,21 +114,7 @@ async def build(tmp_path: Path, snapshot: Snapshot, slm: FakeVllm, llm: Scripted
                 {}, data_dir=tmp_path, admin_token="t", encoder="", slm_url=f"gpu={slm.url}",
                 upstream_url=llm.base_url, **chosen,
             )  # fmt: skip
-            cipher = Cipher.open(tmp_path)
-            database = Database(configured.database)
-            database.upgrade(cipher)
-            ArtifactStore(configured.artifacts_dir, cipher).put(
-                "snapshot", snapshot.dump(), {}, artifact_id=snapshot.snapshot_id
-            )
-            cluster = next(one.cluster_id for one in snapshot.clusters.values() if "triage desk" in one.skeleton)
-            row = PromotionRow(
-                cluster_id=cluster, model="m", stage=stage.value, share=share, slm="gpu", forced=True, actor="a",
-                created_at=datetime.now(UTC), audit_share=audit_share,
-            )  # fmt: skip
-            with database.write() as session:
-                activate_snapshot(session, cipher, snapshot.snapshot_id, 0, [])
-                promotions.promote(session, row)
-            database.close()
+            put_in_force(tmp_path, stage, share=share, audit_share=audit_share)
             app = create_app(configured)
             assert isinstance(app, Front)
             await stack.enter_async_context(app._app.router.lifespan_context(app._app))
