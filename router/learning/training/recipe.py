@@ -21,8 +21,8 @@ class Method(StrEnum):
 
 
 #: (parameters, learning rate): between these, geometric; outside, the nearest. The small ends were measured on the
-#: demo's model: with 5e-3 it learned two of the demo's three tasks, with 3e-3 all. Of the large ones, LoRA wants ten times what full fine-tuning does (Schulman et al., LoRA Without
-#: Regret, 2025).
+#: demo's model: with LoRA at 5e-3 it learned two of the demo's three tasks, at 3e-3 all of them. Of the large ones,
+#: LoRA wants ten times what full fine-tuning does (Schulman et al., LoRA Without Regret, 2025).
 _RATES = {
     Method.LORA: ((1e6, 3e-3), (1e9, 2e-4)),
     Method.QLORA: ((1e6, 3e-3), (1e9, 2e-4)),
