@@ -52,7 +52,7 @@ TRAIN = "training and certifying an SLM for each narrow task"
 PROVE = "SLMs prove themselves on live calls: shadow, canary, live"
 ACT, CHANGE = "agents call on; the SLMs serve their tasks", "the LLM changes its mind"
 #: Seconds on two cores with nothing else to do.
-STAGES = {START: 8, LISTEN: 25, LEARN: 60, TRAIN: 230, PROVE: 60, ACT: 25, CHANGE: 20}
+STAGES = {START: 6, LISTEN: 30, LEARN: 70, TRAIN: 310, PROVE: 50, ACT: 20, CHANGE: 27}
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,7 @@ def _figures(score: Score) -> tuple[str, str, str, str]:
 def _money(operator: Operator, since: datetime) -> Table:
     total = operator.get("/savings", **{"from": since.isoformat()})["total"]
     table = _table()
+    table.show_header = False
     table.add_column(justify="right")
     for what, usd in (
         ("paid to the LLM, for what it answered", total["cost_usd"] - total["slm_cost_usd"]),
