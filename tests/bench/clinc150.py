@@ -186,7 +186,7 @@ def main(document: Path) -> None:
         parameters = make_base(base, static, texts, cluster.contract.labels)
         card = fine_tune(
             base, Path(work) / "slm", curated.train, method=Method.FULL, recipe=RECIPE, task="intent",
-            progress=lambda line: _tell(began, line) if "00 of" in line else None,
+            progress=lambda line: _tell(began, line) if line.startswith("training") and "00 of" in line else None,
         )  # fmt: skip
         _tell(began, f"trained in {card.seconds:.0f} s")
         slm = LocalSlm(Path(work) / "slm")
