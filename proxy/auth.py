@@ -123,7 +123,10 @@ class Gate:
             raise Unauthorized("the admin API needs `Authorization: Bearer <admin token>`")
         caller = Caller("admin", Role.ADMIN) if self.is_admin(token) else _by_key(token, keys or {})
         if caller is None:
-            raise Unauthorized("this is not the admin token; it is in the data directory's file admin-token")
+            raise Unauthorized(
+                "this is neither the admin token (UNDERSTUDY_ADMIN_TOKEN, or where that is not set the data "
+                "directory's file admin-token) nor a key in force"
+            )
         if caller.role < role:
             raise Forbidden(f"this needs the role {role.name.lower()}; yours is {caller.role.name.lower()}")
         return caller

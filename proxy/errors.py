@@ -11,12 +11,14 @@
     │   ├── Forbidden           403
     │   ├── NoSuchThing         404
     │   ├── Conflict            409
-    │   └── Unprocessable       422
+    │   ├── Unprocessable       422
+    │   └── HeadTooLarge        431
     ├── UpstreamError           the LLM did not answer properly
     │   ├── UpstreamUnreachable 502: refused, no DNS, TLS failed
     │   ├── UpstreamCut         502: closed before or in the middle of its answer
     │   └── UpstreamTimeout     504: connect, first token, idle or total
-    └── ServiceUnavailable      503: the admin API needs a database that is down
+    ├── ServiceUnavailable      503: it needs what is not known here, for a database that is down
+    └── ShuttingDown            503: the call did not end before the proxy had to
 
 Each class carries a constant `code`: metric label, log field and OpenAI's `error.code` in one.
 """

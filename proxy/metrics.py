@@ -16,7 +16,7 @@ from math import nan
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
@@ -62,6 +62,26 @@ class SpoolGauges(Collector):
         yield GaugeMetricFamily(
             "understudy_spool_oldest_seconds", "Age of the oldest call that is not yet in the database.", oldest_seconds
         )
+
+
+class _Silent(Collector):
+    """Metrics that no process has a sample of yet: their names, so that a look at a fresh proxy finds them."""
+
+    def __init__(self, declared: CollectorRegistry, rendered: str) -> None:
+        """
+        Args:
+            declared: this process' metrics.
+            rendered: what all processes have samples of, as text.
+        """
+        self._declared, self._rendered = declared, rendered
+
+    def collect(self) -> Iterator[Metric]:
+        """Each without samples."""
+        for family in self._declared.collect():
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            if f"# TYPE {name} " not in self._rendered:
+                family.samples = []
+                yield family
 
 
 class Metrics:
@@ -367,7 +387,10 @@ class Metrics:
         registry = CollectorRegistry()
         try:
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-            return generate_latest(registry)
+            text = generate_latest(registry)
+            silent = CollectorRegistry()
+            silent.register(_Silent(self.registry, text.decode()))
+            return text + generate_latest(silent)
         except (ValueError, FileNotFoundError) as error:  # the collector's word for a directory that is not there
             raise ServiceUnavailable(
                 "the metrics can't be read, their directory was deleted; restart `understudy serve`"

@@ -184,6 +184,8 @@ class Settings(BaseModel):
                 checked[name] = checked_base_url(url.strip())
             except ValueError as error:
                 raise ValueError(f"server {name!r}: {error}") from error
+            if "@" in checked[name]:
+                raise ValueError(f"server {name!r}: must hold no credentials; the key goes into UNDERSTUDY_SLM_API_KEY")
         return checked
 
     @field_validator("data_dir", "adapters_dir", mode="before")

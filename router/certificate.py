@@ -21,8 +21,8 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
         weights: hash of what the SLM server loads: base model and adapter.
         skeleton: hash of the task's skeleton.
         contract: hash of the task's output contract.
-        teacher: the LLM that was compared with, as it reports itself (model and fingerprint): an upstream that changes
-            its model under the same name is another teacher.
+        teacher: the LLM that was compared with, as its answers name it: an upstream that answers with another model
+            under the same alias is another teacher. One that changes behind the same name is for the audit to notice.
     """
 
     cluster_id: str

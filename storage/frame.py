@@ -30,7 +30,6 @@ SALT_BYTES = 16
 _PREFIX = struct.Struct(">4sB16sII")
 _CRC = struct.Struct(">I")
 HEADER_BYTES = _PREFIX.size + _CRC.size
-MAX_PAYLOAD_BYTES = 2**32 - 1
 
 
 class Sealer:

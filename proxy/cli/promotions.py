@@ -74,8 +74,13 @@ def _ask(settings: Settings, url: str, method: str, path: str, body: dict[str, A
     """
     import httpx
 
-    from proxy.auth import admin_token
+    from proxy.auth import TOKEN_FILE, admin_token
 
+    if not settings.admin_token and not (settings.data_dir / TOKEN_FILE).exists():
+        raise Refused(
+            f"no admin token is here: set UNDERSTUDY_ADMIN_TOKEN, or UNDERSTUDY_DATA_DIR to the proxy's (now "
+            f"{settings.data_dir})"
+        )
     where = f"{url.rstrip('/')}/admin/v1{path}"
     headers = {"authorization": f"Bearer {admin_token(settings)[0]}"}
     try:

@@ -30,7 +30,7 @@ def serve(
     from proxy.supervisor import serve as run
 
     settings = load_settings()
-    is_first = not (settings.data_dir / "encryption.key").exists()
+    is_first = not (settings.data_dir / "metrics").exists()  # which only this command makes
     open_data_dir(settings)
     token, is_fresh = admin_token(settings)
     configure_logs()

@@ -19,8 +19,10 @@ from proxy.console.transcript import read_request, read_response, said
 from proxy.endpoints import clusters, savings
 from proxy.endpoints.access import InState
 from proxy.endpoints.schemas import ClusterDetails
+from proxy.runs.wanting import can_train
 from proxy.state import State
 from router.certificate import Certificate, CertificateInvalid
+from router.progress import Autopilot
 from router.segments import segments
 from storage.cipher import Undecipherable
 from storage.errors import NotFound
@@ -74,6 +76,8 @@ def show(request: Request, state: InState, session: SignedIn, cluster_id: str, d
         chart=proofs(_certificates(state, cluster_id, model), state.settings.risk, datetime.now(UTC), seen),
         risk=state.settings.risk,
         confidence=state.settings.confidence,
+        may_train=can_train(state.settings),
+        promotes_itself=state.settings.autopilot is Autopilot.ON,
         moves=task.moves[:MAX_MOVES],
         moves_in_all=len(task.moves),
     )

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -26,14 +25,12 @@ class Score:
     Attributes:
         by_slm: answered by its SLM.
         right: of those, as the LLM would have answered.
-        reasons: why, by the proxy's word.
     """
 
     calls: int = 0
     failed: int = 0
     by_slm: int = 0
     right: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
 
     def __add__(self, other: Score) -> Score:
         """Both together."""
@@ -42,7 +39,6 @@ class Score:
             self.failed + other.failed,
             self.by_slm + other.by_slm,
             self.right + other.right,
-            self.reasons + other.reasons,
         )
 
 
@@ -108,7 +104,7 @@ class Traffic:
         by_slm = answered.served_by == "slm"
         expected = self._llm.answer(request)
         right = by_slm and expected is not None and said(answered.message) == said(expected)
-        return Score(1, 0, int(by_slm), int(right), Counter({answered.reason: 1}))
+        return Score(1, 0, int(by_slm), int(right))
 
 
 def narrow() -> tuple[Agent, ...]:

@@ -23,6 +23,7 @@ from proxy.endpoints.schemas import (
     Shares,
     StageMove,
 )
+from proxy.errors import Conflict
 from proxy.money.economics import Economics, economics_of
 from proxy.promotion.autopilot import proposal_for
 from proxy.promotion.moves import in_force
@@ -33,6 +34,7 @@ from router.certificate import Certificate, CertificateInvalid
 from router.progress import Autopilot
 from router.promotion import Promotion
 from storage.database import ReadSession
+from storage.errors import DatabaseDown
 from storage.models import CertificateRow, ModelRow
 from storage.repositories import certificates, clusters, moves, promotions, registry
 from storage.repositories.calls import Totals, totals
@@ -96,12 +98,16 @@ def _training(session: ReadSession, state: State, cluster_id: str, economics: Ma
     if state.settings.autopilot is Autopilot.OFF or not can_train(state.settings):
         return None
     known = {name: money for name, money in economics.items() if name == cluster_id}
-    wanting = [task for task in trainable_tasks(session, known, ()) if task.wants_slm]
-    if not wanting or cluster_id in tried_tasks(state.runs):
+    tasks = trainable_tasks(session, state.cipher, state.settings, known, ())
+    wanting = [task for task in tasks if task.wants_slm]
+    try:
+        if not wanting or cluster_id in tried_tasks(state.runs):
+            return None
+    except (Conflict, DatabaseDown):  # of the runs: the task can be shown without
         return None
     [task] = wanting
     return (
-        f"{task.conversations:,} conversations are enough to train and to prove on, and its "
+        f"{task.conversations:,} conversations may do to train and to prove on, if hardly any answer differs, and its "
         f"{task.calls_per_month:,.0f} calls a month are above break-even"
     )
 

@@ -17,7 +17,7 @@ from storage.errors import NotFound
 from storage.models import PromotionRow, StageMoveRow
 from storage.repositories import promotions as rows
 from storage.repositories.clusters import check_cluster
-from storage.repositories.moves import add_move, last_move
+from storage.repositories.moves import add_move, last_move, newest_move
 from storage.repositories.registry import audit, get_model
 from storage.repositories.state import lock_serving
 
@@ -85,6 +85,7 @@ def promote_cluster(
     wish: Wish,
     actor: str,
     cause: Cause = Cause.ASKED,
+    after_move: int | None = None,
 ) -> Promotion:
     """Put an SLM in force for a cluster, its adapter loaded and checked.
 
@@ -92,11 +93,13 @@ def promote_cluster(
 
     Args:
         cause: why, unless it is forced.
+        after_move: id of the newest move on the cluster that the wish rests on; None: it rests on none.
 
     Raises:
         NoSuchThing: no such cluster, or no such SLM server.
         BadRequest: a share out of range, `force` without a reason, a stage that can't be promoted to.
-        Conflict: no valid certificate and no `force`; or the SLM server can't be reached.
+        Conflict: no valid certificate and no `force`; the SLM server can't be reached; or somebody made a move after
+            `after_move`.
         Unprocessable: the server does not have the model.
         DatabaseDown: nothing was changed.
     """
@@ -109,7 +112,10 @@ def promote_cluster(
         lock_serving(session)
         there = replace(wish, slm=granted.slm, adapter=granted.adapter)
         granted = _grant(session, cipher, settings, cluster_id, there)  # again: loading an adapter takes a while
-        cause = Cause.FORCED if wish.force else cause
+        if after_move is not None and newest_move(session, cluster_id) != after_move:
+            raise Conflict(f"somebody moved an SLM on {cluster_id} meanwhile; that stands")
+        is_forced = wish.force and bool(granted.proof.missing)  # with proof, it stands and falls with that
+        cause = Cause.FORCED if is_forced else cause
         step = _Step(session, cluster_id, wish.model, actor)
         before = rows.current_promotion(session, cluster_id)
         if before is not None and before.model != wish.model:
@@ -128,7 +134,7 @@ def promote_cluster(
                 slm=granted.slm,
                 adapter=granted.adapter,
                 max_context_tokens=served.max_context_tokens,
-                forced=wish.force,
+                forced=is_forced,
                 reason=wish.reason,
                 actor=actor,
                 created_at=datetime.now(UTC),
@@ -139,7 +145,7 @@ def promote_cluster(
         )
         audit(
             session, actor, "promotion.made", cluster_id, model=wish.model, stage=wish.stage.value,
-            share=granted.share, slm=granted.slm, forced=wish.force, reason=wish.reason,
+            share=granted.share, slm=granted.slm, forced=is_forced, reason=wish.reason,
             certificate=row.certificate_id,
         )  # fmt: skip
         return promotion_of(row)

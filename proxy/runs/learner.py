@@ -40,6 +40,7 @@ from proxy.runs.queue import (
     WORKFLOW_VERSION,
     RunKind,
     Runs,
+    RunStatus,
     RunWish,
     mapped_errors,
     system_database,
@@ -307,6 +308,7 @@ class Rounds:
         self._settings = settings
         self._runs = runs
         self._database = database
+        self._cipher = cipher
         self._watch = Watch(settings, database, cipher, Metrics())
         self._lost = LostRuns(runs)
         self._once = OncePerMinute()
@@ -327,7 +329,7 @@ class Rounds:
                     learn_if_due(self._settings, self._database, self._runs, datetime.now(UTC))
                 if now >= train_at:
                     train_at = now + TRAIN_EVERY_SECONDS
-                    train_if_due(self._settings, self._database, self._runs)
+                    train_if_due(self._settings, self._database, self._cipher, self._runs)
                 if now >= house_at:
                     house_at = now + HOUSE_SECONDS
                     self._runs.forget_before(datetime.now(UTC) - timedelta(days=self._settings.retention_days))
@@ -346,11 +348,21 @@ def learn_if_due(settings: Settings, database: Database, runs: Runs, now: dateti
     Raises:
         DatabaseDown
     """
-    if is_learning_due(_learnable(database), settings.learn_every_hours, now):
+    every_hours = settings.learn_every_hours
+    is_due = is_learning_due(_learnable(database), every_hours, now)
+    if is_due and not _has_failed(runs, since=now - timedelta(hours=every_hours)):
         _ask(runs, RunWish(RunKind.LEARN))
 
 
-def train_if_due(settings: Settings, database: Database, runs: Runs) -> None:
+def _has_failed(runs: Runs, since: datetime) -> bool:
+    """Whether the last run that learned the log failed after `since`: what failed fails again, until there is more."""
+    for run in runs.list_runs():
+        if run.wish.kind is RunKind.LEARN:
+            return run.status is RunStatus.FAILED and run.created_at > since
+    return False
+
+
+def train_if_due(settings: Settings, database: Database, cipher: Cipher, runs: Runs) -> None:
     """Ask for a run that trains an SLM, where the settings let things happen by themselves and a task is worth it.
 
     Raises:
@@ -360,7 +372,7 @@ def train_if_due(settings: Settings, database: Database, runs: Runs) -> None:
         return
     tried = tried_tasks(runs)
     with database.read() as session:
-        tasks = trainable_tasks(session, economics_of(session, settings), tried)
+        tasks = trainable_tasks(session, cipher, settings, economics_of(session, settings), tried)
     task = task_to_train(tasks)
     if task is not None:
         _ask(runs, RunWish(RunKind.TRAIN, task.cluster_id))

@@ -59,6 +59,7 @@ class Trainable:
         has_slm: one serves it, or has a certificate on it, passing or not.
         was_tried: a run has trained for it, or is to.
         pays: whether today's volume is above break-even; None where nobody knows the LLM's price.
+        can_be_proved: its answers have a closed form, or there is a judge of free text.
     """
 
     cluster_id: str
@@ -67,6 +68,7 @@ class Trainable:
     has_slm: bool
     was_tried: bool
     pays: bool | None
+    can_be_proved: bool = True
 
     @property
     def wants_slm(self) -> bool:
@@ -75,7 +77,7 @@ class Trainable:
         A second try is somebody's decision: what failed once by itself, fails again.
         """
         enough = self.conversations >= TRAINABLE_CONVERSATIONS
-        return bool(self.pays) and enough and not self.has_slm and not self.was_tried
+        return bool(self.pays) and enough and self.can_be_proved and not self.has_slm and not self.was_tried
 
 
 def task_to_train(tasks: Sequence[Trainable]) -> Trainable | None:

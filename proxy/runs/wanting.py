@@ -9,9 +9,11 @@ from proxy.money.economics import Economics
 from proxy.runs.queue import RunKind, Runs
 from proxy.runs.schedule import Trainable
 from proxy.settings import Settings
+from router.contract import ContractKind
+from storage.cipher import Cipher
 from storage.database import ReadSession
 from storage.repositories.certificates import newest_certificates
-from storage.repositories.clusters import cluster_sizes
+from storage.repositories.clusters import list_clusters
 from storage.repositories.promotions import current_promotions
 
 _REMEMBERED_RUNS = 500
@@ -32,21 +34,31 @@ def tried_tasks(runs: Runs) -> set[str | None]:
 
 
 def trainable_tasks(
-    session: ReadSession, economics: Mapping[str, Economics], tried: Collection[str | None]
+    session: ReadSession,
+    cipher: Cipher,
+    settings: Settings,
+    economics: Mapping[str, Economics],
+    tried: Collection[str | None],
 ) -> list[Trainable]:
-    """What is known of every task that `economics` knows."""
-    sizes = cluster_sizes(session)
+    """What is known of every task that `economics` knows.
+
+    Raises:
+        Undecipherable: the tasks were learned with another key.
+    """
+    tasks = {row.cluster_id: row for row in list_clusters(session, cipher)}
     served = {row.cluster_id for row in current_promotions(session)}
     served |= {row.cluster_id for row in newest_certificates(session)}
     return [
         Trainable(
             cluster_id,
-            sizes[cluster_id],
+            tasks[cluster_id].conversations,
             money.calls_per_month,
             has_slm=cluster_id in served,
             was_tried=cluster_id in tried,
             pays=money.pays,
+            can_be_proved=tasks[cluster_id].contract.get("kind") != ContractKind.TEXT
+            or settings.judge_model is not None,
         )
         for cluster_id, money in economics.items()
-        if cluster_id in sizes
+        if cluster_id in tasks
     ]

@@ -52,6 +52,7 @@ from storage.repositories.certificates import (
 )
 from storage.repositories.clusters import cluster_ids, snapshots_since
 from storage.repositories.copies import copies_to_judge, note_verdict
+from storage.repositories.moves import newest_move
 from storage.repositories.promotions import current_promotions, set_audit_share
 from storage.repositories.watches import get_watch, put_watch
 
@@ -303,13 +304,14 @@ class Watch:
     def _step(self, cluster_id: str) -> None:
         with self._database.read() as session:
             proposal = proposal_for(session, self._cipher, self._settings, cluster_id)
+            seen = newest_move(session, cluster_id)
             current = next((row for row in current_promotions(session) if row.cluster_id == cluster_id), None)
             slm, adapter = (current.slm, current.adapter) if current else (None, None)
         if proposal is None:
             return
         self._step_at[cluster_id] = time.monotonic() + RETRY_SECONDS
         wish = Wish(proposal.model, proposal.stage, proposal.share, slm, adapter, reason=proposal.reason)
-        promote_cluster(self._database, self._cipher, self._settings, cluster_id, wish, AUTOPILOT, Cause.EVIDENCE)
+        promote_cluster(self._database, self._cipher, self._settings, cluster_id, wish, AUTOPILOT, Cause.EVIDENCE, seen)
         del self._step_at[cluster_id]
         log.info("promotion.made", cluster=cluster_id, model=proposal.model, stage=proposal.stage.value,
                  reason=proposal.reason)  # fmt: skip

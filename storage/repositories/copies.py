@@ -113,35 +113,16 @@ def note_verdict(session: WriteSession, copy_id: bytes, verdict: str, reason: st
 
 
 def list_copies(
-    session: ReadSession,
-    cipher: Cipher,
-    *,
-    cluster_id: str | None = None,
-    call_id: bytes | None = None,
-    kind: str | None = None,
-    promotion_id: int | None = None,
-    after: bytes | None = None,
-    limit: int = 50,
+    session: ReadSession, cipher: Cipher, *, call_id: bytes | None = None, limit: int = 50
 ) -> list[StoredCopy]:
-    """Copies, newest first.
-
-    Args:
-        after: id of a copy: only those that were asked for later.
+    """Copies, of one call or of all, newest first.
 
     Raises:
         Undecipherable: an answer is damaged, or of another key.
     """
     query = select(CopyRow).order_by(CopyRow.copy_id.desc()).limit(limit)
-    for column, value in (
-        (CopyRow.cluster_id, cluster_id),
-        (CopyRow.call_id, call_id),
-        (CopyRow.kind, kind),
-        (CopyRow.promotion_id, promotion_id),
-    ):
-        if value is not None:
-            query = query.where(column == value)
-    if after is not None:
-        query = query.where(CopyRow.copy_id > after)
+    if call_id is not None:
+        query = query.where(CopyRow.call_id == call_id)
     return [_opened(cipher, row) for row in session.scalars(query)]
 
 

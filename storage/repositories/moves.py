@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from storage.database import ReadSession, WriteSession
 from storage.models import StageMoveRow
@@ -24,6 +24,12 @@ def last_move(
     if causes is not None:
         query = query.where(StageMoveRow.cause.in_(causes))
     return session.scalar(query.order_by(StageMoveRow.move_id.desc()).limit(1))
+
+
+def newest_move(session: ReadSession, cluster_id: str) -> int:
+    """The id of the last step of any SLM on a cluster; 0 before the first."""
+    query = select(func.max(StageMoveRow.move_id)).where(StageMoveRow.cluster_id == cluster_id)
+    return session.scalar(query) or 0
 
 
 def list_moves(session: ReadSession, cluster_id: str) -> list[StageMoveRow]:

@@ -223,6 +223,7 @@ comes from elsewhere.
 
 *Samples* are what curation leaves for training; *held out* are conversations kept for threshold and certificate. *Agrees*
 is by the task's comparator, over held-out calls: tool calls and JSON equal, labels equal, texts close in every sentence.
+Nothing in the last column: fewer than {RECIPE.min_samples} samples.
 
 | task | calls | conversations | answers | samples | held out | the LLM with itself | tiny model agrees |
 | --- | ---: | ---: | --- | ---: | ---: | --- | --- |

@@ -37,6 +37,8 @@ CONTRACT = {
     "understudy_calls_lost": ("counter", set()),
     "understudy_calls_quarantined": ("counter", set()),
     "understudy_slm_up": ("gauge", {"slm"}),
+    "understudy_cluster_disagreement_ratio": ("gauge", {"cluster"}),
+    "understudy_cluster_disagreement_bound": ("gauge", {"cluster"}),
 }
 
 PROMOTION = Promotion(cluster_id="c1", model="tiny", stage=Stage.CANARY, share=0.5, slm="slm")
@@ -63,6 +65,7 @@ def busy_metrics() -> Metrics:
     metrics.show_promotions({"c1": PROMOTION})
     metrics.show_slm("slm", True)
     metrics.show_savings(Parts())
+    metrics.show_disagreement({"c1": (0.01, 0.03)})
     return metrics
 
 

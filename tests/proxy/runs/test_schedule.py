@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from proxy.runs.learner import learn_if_due, train_if_due
-from proxy.runs.queue import RunKind, Runs, RunWish
+from proxy.runs.queue import RunKind, Runs, RunStatus, RunWish
 from proxy.runs.schedule import Learnable, Trainable, is_learning_due, task_to_train
 from proxy.settings import load_settings
 from router.progress import Autopilot
@@ -78,6 +79,25 @@ def test_the_schedule_asks_once_and_not_again_until_the_log_grew(tmp_path: Path)
     runs.close()
 
 
+def test_a_failed_learning_is_not_asked_for_again_at_once(tmp_path: Path) -> None:
+    settings = load_settings({}, data_dir=tmp_path)
+    database, runs = Database(settings.database), Runs(settings)
+    database.upgrade(CIPHER)
+    now = datetime.now(UTC)
+    arrived = int((now - timedelta(hours=25)).timestamp() * 1e9)
+    with database.write() as session:
+        insert_calls(session, CIPHER, [(make_record(arrived_at_ns=arrived), CallFacts()) for _ in range(10)])
+    learn_if_due(settings, database, runs, now)
+    with sqlite3.connect(tmp_path / "runs.sqlite") as kept:  # as a learner leaves it
+        kept.execute("UPDATE workflow_status SET status = 'ERROR', completed_at = 0, deduplication_id = NULL")
+    assert [run.status for run in runs.list_runs()] == [RunStatus.FAILED]
+    learn_if_due(settings, database, runs, now + timedelta(hours=23))
+    assert len(runs.list_runs()) == 1
+    learn_if_due(settings, database, runs, now + timedelta(hours=25))
+    assert len(runs.list_runs()) == 2
+    runs.close()
+
+
 def wanting(cluster_id: str = "c-1", **changes: Any) -> Trainable:
     known: dict[str, Any] = {
         "conversations": 300, "calls_per_month": 1e4, "has_slm": False, "was_tried": False, "pays": True,
@@ -86,7 +106,15 @@ def wanting(cluster_id: str = "c-1", **changes: Any) -> Trainable:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"conversations": 299}, {"has_slm": True}, {"was_tried": True}, {"pays": False}, {"pays": None}]
+    "changes",
+    [
+        {"conversations": 299},
+        {"has_slm": True},
+        {"was_tried": True},
+        {"pays": False},
+        {"pays": None},
+        {"can_be_proved": False},
+    ],
 )
 def test_no_slm_is_trained_where_it_is_not_wanted(changes: dict[str, Any]) -> None:
     assert task_to_train([wanting(**changes)]) is None
@@ -102,13 +130,13 @@ def test_the_autopilot_trains_once_for_a_task_that_pays(tmp_path: Path) -> None:
         activate_snapshot(session, CIPHER, "s", 600, rows)
         for cluster in ("c-1", "c-2"):
             insert_calls(session, CIPHER, [(make_record(cluster_id=cluster), dear) for _ in range(10)])
-    train_if_due(settings.model_copy(update={"autopilot": Autopilot.PROPOSE}), database, runs)
+    train_if_due(settings.model_copy(update={"autopilot": Autopilot.PROPOSE}), database, CIPHER, runs)
     assert runs.list_runs() == []
-    train_if_due(settings, database, runs)
+    train_if_due(settings, database, CIPHER, runs)
     [asked] = runs.list_runs()
     assert (asked.wish, asked.asked_by) == (RunWish(RunKind.TRAIN, "c-2"), "schedule")
     runs.cancel(asked.id)
-    train_if_due(settings, database, runs)
+    train_if_due(settings, database, CIPHER, runs)
     assert len(runs.list_runs()) == 1  # it was tried
     runs.close()
 
