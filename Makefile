@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PYTEST_ARGS ?=
 
-.PHONY: help setup demo test check format bench clean
+.PHONY: help setup vllm-cpu system-packages demo test check format bench clean
 
 help:
 	@echo "make demo     the whole story on this machine; ONCE=1 ends after the table,"
@@ -17,8 +17,13 @@ help:
 	@echo "make format   rewrite the sources in the house style"
 	@echo "make clean    remove what setup made"
 
-setup: .venv/.ready
+setup: .venv/.ready vllm-cpu
+
+vllm-cpu:
 	@deploy/vllm-cpu/setup
+
+system-packages:
+	@tests/system-packages
 
 .venv/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "understudy needs Python 3.11 or newer: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
@@ -32,9 +37,12 @@ setup: .venv/.ready
 demo: $(if $(filter transformers,$(SLM_SERVER)),.venv/.ready,setup)
 	@$(BIN)/understudy demo $(if $(ONCE),--once) $(if $(SLM_SERVER),--slm-server $(SLM_SERVER)) $(if $(BASE),--base $(BASE))
 
-test: setup check
-	@tests/system-packages
-	env --unset PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses 2 $(PYTEST_ARGS)
+# Nearly every test starts real processes, on two cores with neighbours: one that fails is tried once more, and the
+# summary says which those were.
+test:
+	@$(MAKE) --no-print-directory --jobs=3 setup system-packages
+	@$(MAKE) --no-print-directory check
+	env --unset PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses 2 --reruns 1 -raR $(PYTEST_ARGS)
 
 check: .venv/.ready
 	$(BIN)/ruff check .

@@ -100,6 +100,11 @@ class Settings(BaseModel):
         5.0, description="known cost of shadow and audit copies, and of judging them, in a day (UTC), over all workers"
     )
     copies_at_once: int = Field(4, ge=1, le=1024, description="shadow and audit copies in flight, for each worker")
+    names_model: str | None = Field(
+        None,
+        description="token-classification model that finds the names which no words introduce, for masking samples; "
+        "hub name or directory",
+    )
     autopilot: Autopilot = Field(
         Autopilot.PROPOSE, description="`off`, `propose` or `on`: what happens to steps that the evidence allows"
     )

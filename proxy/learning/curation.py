@@ -13,6 +13,7 @@ from storage.database import Database
 from storage.repositories.clusters import get_cluster
 
 if TYPE_CHECKING:
+    from router.learning.curation.findings import Recogniser
     from router.learning.curation.samples import Curated
 
 
@@ -25,7 +26,7 @@ def curate_cluster(
         progress: told `stage: how far`.
 
     Raises:
-        Conflict: the LLM's terms forbid it, or what learning needs is not installed.
+        Conflict: the LLM's terms forbid it, what learning needs is not installed, or there is no such model of names.
         NotFound: there is no such cluster.
         DatabaseDown: nothing is lost.
     """
@@ -43,8 +44,20 @@ def curate_cluster(
         from router.learning.curation.reading import Reader, standard_recognisers
     except ImportError as error:
         raise Conflict(f"{error.name} is not installed; pip install 'understudy[train]'") from error
-    reader = Reader(standard_recognisers())
+    reader = Reader([*standard_recognisers(), *_named_entities(settings.names_model)])
     with database.read() as session:
         rules = rules_of(session)
         candidates = candidates_of(session, cipher, cluster_id, progress)
     return curate(candidates, contract, reader, rules, lambda stage, share: progress(f"{stage}: {share:.0%}"))
+
+
+def _named_entities(model: str | None) -> list[Recogniser]:
+    """The operator's own recogniser of names, if any."""
+    if not model:
+        return []
+    from router.learning.curation.names import NamedEntities
+
+    try:
+        return [NamedEntities.load(model)]
+    except OSError as error:
+        raise Conflict(f"UNDERSTUDY_NAMES_MODEL={model}: {' '.join(str(error).split())[:200]}") from error

@@ -59,6 +59,7 @@ def test_every_command_explains_itself(tmp_path: Path, command: str) -> None:
         (["promote", "c-none", "--model", "m", "--stage", "shadow"], {}, "there is no cluster c-none"),
         (["promote", "c-none", "--model", "m", "--stage", "live"], {}, "there is no cluster c-none"),
         (["demote", "c-1", "--url", "http://127.0.0.1:9"], {}, "no answer from a proxy's admin API"),
+        (["demote", "c-1", "--url", "http://127.0.0.1:9"], {"admin_token": ""}, "no admin token is here"),
         (["import", "nowhere.jsonl", "--format", "jsonl"], {}, "nowhere.jsonl"),
         (["replay", "nowhere.jsonl"], {}, "where to?"),
         (["replay", "nowhere.jsonl", "--base-url", "nonsense"], {}, "--base-url must begin with http:// or https://"),

@@ -70,6 +70,7 @@ def test_slm_servers_are_names_and_urls(text: str, servers: dict[str, str]) -> N
         ("UNDERSTUDY_UPSTREAM_URL", "http://h/v 1", "white space"),
         ("UNDERSTUDY_UPSTREAM_URL", "http://h/v1\r\nx: y", "control characters"),
         ("UNDERSTUDY_UPSTREAM_URL", "http://u:pw@h/v1", "=***: must hold no credentials"),
+        ("UNDERSTUDY_SLM_URL", "a=http://u:pw@h/v1", "=***: server 'a': must hold no credentials"),
         ("UNDERSTUDY_DATA_DIR", "", "must name a directory"),
         ("UNDERSTUDY_DATA_DIR", " ", "must name a directory"),
         ("UNDERSTUDY_DATABASE_URL", "foo", "is not a database's URL"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import time_ns
 
@@ -204,6 +205,17 @@ async def test_a_promotion_says_what_is_missing_before_and_after(console: Consol
     assert "no valid certificate" in refused.text
     unreasoned = await console.send("/tasks/c-1/promote", 400, model="m", stage="live", force="yes", reason=" ")
     assert "force needs a reason" in unreasoned.text
+
+
+async def test_what_no_longer_holds_is_not_shown_as_proof(console: Console) -> None:
+    console.learn()
+    console.certify("m")
+    console.log_in()
+    assert "proves nothing today" not in await console.page("/tasks/c-1")
+    console.certify("m", expires_at=datetime.now(UTC) - timedelta(days=1))
+    page = await console.page("/tasks/c-1")
+    assert "proves nothing today" in page
+    assert "got another answer" in page
 
 
 async def test_training_is_asked_for_on_the_tasks_page_and_leads_to_its_run(console: Console) -> None:

@@ -24,7 +24,7 @@ from storage.records import CallFacts
 from storage.repositories.calls import insert_calls
 from storage.repositories.certificates import add_certificate
 from storage.repositories.clusters import StoredCluster, activate_snapshot
-from storage.repositories.moves import list_moves
+from storage.repositories.moves import list_moves, newest_move
 from storage.repositories.promotions import current_promotions
 from storage.repositories.promotions import promote as put_in_force
 from storage.repositories.registry import list_audit, register_model
@@ -115,6 +115,29 @@ def test_a_promotion_is_in_force_audited_and_knows_the_models_context(database: 
         [entry] = list_audit(session)
         assert (entry.actor, entry.action, entry.subject) == ("anna", "promotion.made", "c-1")
         assert entry.details["reason"] == "a test"
+
+
+def test_a_wish_that_rests_on_what_is_no_longer_so_stands_back(database: Database, settings: Settings) -> None:
+    certify(database)
+    with database.read() as session:
+        seen = newest_move(session, "c-1")
+    promote(database, settings, Wish("tiny", Stage.SHADOW))
+    demote_cluster(database, "c-1", "anna")
+    with pytest.raises(Conflict, match="meanwhile"):
+        promote_cluster(
+            database, CIPHER, settings, "c-1", Wish("tiny", Stage.SHADOW), "autopilot", Cause.EVIDENCE, seen
+        )
+    assert in_force(database) == []
+
+
+def test_force_is_none_where_there_is_proof(database: Database, settings: Settings) -> None:
+    promote(database, settings, forced())
+    certify(database)
+    promote(database, settings, forced(stage=Stage.CANARY))
+    with database.read() as session:
+        [row] = current_promotions(session)
+        assert (row.forced, row.certificate_id is not None) == (False, True)
+    assert [cause for *_, cause in moves(database)] == ["forced", "asked"]
 
 
 def test_the_next_promotion_takes_the_place_of_the_last_and_a_demotion_ends_it(
