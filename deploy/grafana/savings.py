@@ -2,7 +2,7 @@
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 
-from deploy.grafana.panels import COUNT, PER_SECOND, SHARE, USD, bars, board, course, number
+from deploy.grafana.panels import COUNT, PER_SECOND, SHARE, USD, bars, board, course, number, words
 
 CREATIONS = 'endpoint=~"chat|responses"'
 SPENT = "sum(rate(understudy_cost_usd_total[$__rate_interval])) * 3600"
@@ -12,6 +12,16 @@ UNASSISTED = (
 )
 CACHED = 'understudy_tokens_total{served_by="llm", direction="cached_input"}[$__rate_interval]'
 INPUT = 'understudy_tokens_total{served_by="llm", direction=~"input|cached_input"}[$__rate_interval]'
+BY_AGENT = """\
+Agents name themselves (`x-understudy-agent`), so there may be any number of them: too many for metrics. The log adds up
+what each paid, saved and was served:
+
+```
+curl -H "Authorization: Bearer $UNDERSTUDY_ADMIN_TOKEN" 'http://localhost:8000/admin/v1/savings?by=agent'
+```
+
+`by=model` and `by=day` do the same for models and days; `from` and `to` bound the time.
+"""
 
 
 def dashboard() -> Dashboard:
@@ -157,4 +167,5 @@ def dashboard() -> Dashboard:
                 width=24,
             )
         )
+        .with_panel(words("By agent, by model, by day", BY_AGENT, "Where to look for whose calls they are."))
     )
