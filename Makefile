@@ -37,8 +37,8 @@ system-packages:
 demo: $(if $(filter transformers,$(SLM_SERVER)),.venv/.ready,setup)
 	@$(BIN)/understudy demo $(if $(ONCE),--once) $(if $(SLM_SERVER),--slm-server $(SLM_SERVER)) $(if $(BASE),--base $(BASE))
 
-# Nearly every test starts real processes, on two cores with neighbours: one that fails is tried once more, and the
-# summary says which those were.
+# What starts real processes (REAL_PROCESSES in tests/conftest.py), on two cores with neighbours, is tried once more when
+# it fails, and the summary says so. All else has one try.
 test:
 	@$(MAKE) --no-print-directory --jobs=3 setup system-packages
 	@$(MAKE) --no-print-directory check

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fastapi import APIRouter
@@ -28,7 +28,7 @@ from proxy.money.economics import Economics, economics_of
 from proxy.promotion.autopilot import proposal_for
 from proxy.promotion.moves import in_force
 from proxy.promotion.proof import proof_of, subject_today, whereabouts
-from proxy.runs.wanting import can_train, trainable_tasks, tried_tasks
+from proxy.runs.wanting import can_train, trainable, tried_tasks
 from proxy.state import State
 from router.certificate import Certificate, CertificateInvalid
 from router.progress import Autopilot
@@ -74,8 +74,7 @@ def get_cluster(cluster_id: str, state: InState, caller: Viewer) -> ClusterDetai
         missing = _missing_proof(session, state, cluster_id, current, proved)
         proposal = proposal_for(session, state.cipher, state.settings, cluster_id)
         opinions = opinions_of_slms(session, cluster_id)
-        economics = economics_of(session, state.settings)
-        training = _training(session, state, cluster_id, economics)
+        economics = economics_of(session, state.settings).get(cluster_id)
     own = next((total for total in sums if total.key == cluster_id), None)
     shown = show(row, own, Whole.of(sums), current, models, proved)
     return ClusterDetails(
@@ -88,27 +87,24 @@ def get_cluster(cluster_id: str, state: InState, caller: Viewer) -> ClusterDetai
         missing_proof=missing,
         proposal=ProposalShown.model_validate(proposal) if proposal else None,
         feedback=[OpinionShown.model_validate(opinion) for opinion in opinions],
-        training=training,
-        economics=EconomicsShown.model_validate(economics[cluster_id]) if cluster_id in economics else None,
+        training=_training(state, row, economics, has_slm=current is not None or bool(proved)),
+        economics=EconomicsShown.model_validate(economics) if economics else None,
     )
 
 
-def _training(session: ReadSession, state: State, cluster_id: str, economics: Mapping[str, Economics]) -> str | None:
+def _training(state: State, task: StoredCluster, money: Economics | None, has_slm: bool) -> str | None:
     """Why an SLM should be trained for a task; None where that isn't so, or was tried."""
-    if state.settings.autopilot is Autopilot.OFF or not can_train(state.settings):
+    if money is None or state.settings.autopilot is Autopilot.OFF or not can_train(state.settings):
         return None
-    known = {name: money for name, money in economics.items() if name == cluster_id}
-    tasks = trainable_tasks(session, state.cipher, state.settings, known, ())
-    wanting = [task for task in tasks if task.wants_slm]
+    known = trainable(task, money, state.settings, has_slm=has_slm, was_tried=False)
     try:
-        if not wanting or cluster_id in tried_tasks(state.runs):
+        if not known.wants_slm or task.cluster_id in tried_tasks(state.runs):
             return None
     except (Conflict, DatabaseDown):  # of the runs: the task can be shown without
         return None
-    [task] = wanting
     return (
-        f"{task.conversations:,} conversations may do to train and to prove on, if hardly any answer differs, and its "
-        f"{task.calls_per_month:,.0f} calls a month are above break-even"
+        f"{known.conversations:,} conversations may do to train and to prove on, if hardly any answer differs, and its "
+        f"{known.calls_per_month:,.0f} calls a month are above break-even"
     )
 
 

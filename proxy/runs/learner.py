@@ -30,7 +30,6 @@ import structlog
 from proxy.errors import Conflict, DataDirUnusable
 from proxy.logs import OncePerMinute
 from proxy.metrics import Metrics
-from proxy.money.economics import economics_of
 from proxy.runs.queue import (
     APPLICATION,
     LINES,
@@ -48,7 +47,7 @@ from proxy.runs.queue import (
 from proxy.runs.schedule import Learnable, is_learning_due, task_to_train
 from proxy.runs.stage_process import DatabaseAway, Figures, Stage, StagesOf, run_in_child
 from proxy.runs.stages import stages_of
-from proxy.runs.wanting import can_train, trainable_tasks, tried_tasks
+from proxy.runs.wanting import can_train, trainable_tasks
 from proxy.settings import Settings
 from proxy.watch.watch import Watch
 from router.progress import Autopilot
@@ -370,9 +369,8 @@ def train_if_due(settings: Settings, database: Database, cipher: Cipher, runs: R
     """
     if settings.autopilot is not Autopilot.ON or not can_train(settings):
         return
-    tried = tried_tasks(runs)
     with database.read() as session:
-        tasks = trainable_tasks(session, cipher, settings, economics_of(session, settings), tried)
+        tasks = trainable_tasks(session, cipher, settings, runs)
     task = task_to_train(tasks)
     if task is not None:
         _ask(runs, RunWish(RunKind.TRAIN, task.cluster_id))

@@ -1,11 +1,11 @@
-"""Which tasks want an SLM, by what the log, the certificates and the queue of runs know. The schedule trains for them
-where the autopilot is on; the admin API and the console say so where it proposes."""
+"""Which tasks want an SLM, by what the log, the certificates and the queue of runs know.
+
+The schedule trains for them where the autopilot is on; the admin API and the console say so where it proposes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-
-from proxy.money.economics import Economics
+from proxy.money.economics import Economics, economics_of
 from proxy.runs.queue import RunKind, Runs
 from proxy.runs.schedule import Trainable
 from proxy.settings import Settings
@@ -13,7 +13,7 @@ from router.contract import ContractKind
 from storage.cipher import Cipher
 from storage.database import ReadSession
 from storage.repositories.certificates import newest_certificates
-from storage.repositories.clusters import list_clusters
+from storage.repositories.clusters import StoredCluster, list_clusters
 from storage.repositories.promotions import current_promotions
 
 _REMEMBERED_RUNS = 500
@@ -33,32 +33,40 @@ def tried_tasks(runs: Runs) -> set[str | None]:
     return {run.wish.cluster for run in runs.list_runs(limit=_REMEMBERED_RUNS) if run.wish.kind is RunKind.TRAIN}
 
 
-def trainable_tasks(
-    session: ReadSession,
-    cipher: Cipher,
-    settings: Settings,
-    economics: Mapping[str, Economics],
-    tried: Collection[str | None],
-) -> list[Trainable]:
-    """What is known of every task that `economics` knows.
+def trainable(
+    task: StoredCluster, money: Economics, settings: Settings, *, has_slm: bool, was_tried: bool
+) -> Trainable:
+    """What is known of a task."""
+    is_text = task.contract.get("kind") == ContractKind.TEXT
+    return Trainable(
+        task.cluster_id,
+        task.conversations,
+        money.calls_per_month,
+        has_slm=has_slm,
+        was_tried=was_tried,
+        pays=money.pays,
+        can_be_proved=not is_text or settings.judge_model is not None,
+    )
+
+
+def trainable_tasks(session: ReadSession, cipher: Cipher, settings: Settings, runs: Runs) -> list[Trainable]:
+    """What is known of every task that has calls in the log.
 
     Raises:
         Undecipherable: the tasks were learned with another key.
+        DatabaseDown: that of the runs.
     """
-    tasks = {row.cluster_id: row for row in list_clusters(session, cipher)}
+    tried, economics = tried_tasks(runs), economics_of(session, settings)
     served = {row.cluster_id for row in current_promotions(session)}
     served |= {row.cluster_id for row in newest_certificates(session)}
     return [
-        Trainable(
-            cluster_id,
-            tasks[cluster_id].conversations,
-            money.calls_per_month,
-            has_slm=cluster_id in served,
-            was_tried=cluster_id in tried,
-            pays=money.pays,
-            can_be_proved=tasks[cluster_id].contract.get("kind") != ContractKind.TEXT
-            or settings.judge_model is not None,
+        trainable(
+            task,
+            economics[task.cluster_id],
+            settings,
+            has_slm=task.cluster_id in served,
+            was_tried=task.cluster_id in tried,
         )
-        for cluster_id, money in economics.items()
-        if cluster_id in tasks
+        for task in list_clusters(session, cipher)
+        if task.cluster_id in economics
     ]

@@ -127,10 +127,12 @@ def test_a_keyboard_is_enough(open_page: Open, shown: Shown) -> None:
     expect(page.get_by_role("link", name="Skip to the page")).to_be_in_viewport()
     press_to(page, "Tasks")
     page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Tasks")  # a key pressed before goes to the old page
     press_to(page, "triage desk")
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid"
     page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("triage desk")
     press_to(page, "Promote …")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("Promote to shadow?")
