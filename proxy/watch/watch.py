@@ -303,8 +303,8 @@ class Watch:
 
     def _step(self, cluster_id: str) -> None:
         with self._database.read() as session:
+            seen = newest_move(session, cluster_id)  # first: what comes later makes the proposal void
             proposal = proposal_for(session, self._cipher, self._settings, cluster_id)
-            seen = newest_move(session, cluster_id)
             current = next((row for row in current_promotions(session) if row.cluster_id == cluster_id), None)
             slm, adapter = (current.slm, current.adapter) if current else (None, None)
         if proposal is None:
