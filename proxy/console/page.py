@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 from urllib.parse import parse_qs, quote, urlsplit
 
+import structlog
 from fastapi import APIRouter, Depends, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse, Response
@@ -33,6 +34,8 @@ SAFE = {
     "x-content-type-options": "nosniff",
 }
 MAX_FORM_BYTES = 64 * 1024
+
+log = structlog.get_logger()
 _Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
@@ -54,6 +57,10 @@ class Page(APIRoute):
                 response = _to_login(request)
             except (UnderstudyError, RequestValidationError, DatabaseDown, NotFound, Undecipherable) as error:
                 response = await run_in_threadpool(_say, request, error)
+            except Exception:
+                log.exception("console.page_failed", path=request.url.path)
+                unexpected = UnderstudyError("something went wrong in the proxy; its log says what")
+                response = await run_in_threadpool(_say, request, unexpected)
             for name, value in SAFE.items():
                 response.headers.setdefault(name, value)
             return response

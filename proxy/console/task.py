@@ -13,6 +13,7 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from proxy.console.charts import proofs
+from proxy.console.figures import share
 from proxy.console.page import SignedIn, page_router
 from proxy.console.render import render
 from proxy.console.transcript import read_request, read_response, said
@@ -78,9 +79,21 @@ def show(request: Request, state: InState, session: SignedIn, cluster_id: str, d
         confidence=state.settings.confidence,
         may_train=can_train(state.settings),
         promotes_itself=state.settings.autopilot is Autopilot.ON,
-        moves=task.moves[:MAX_MOVES],
+        moves=[(move, _grounds(move.figures)) for move in task.moves[:MAX_MOVES]],
         moves_in_all=len(task.moves),
     )
+
+
+def _grounds(figures: dict[str, Any]) -> str:
+    """What a move rests on: a certificate's bound, or where an audit left the disagreement. Else its reason says it."""
+    match figures:
+        case {"n": int(n), "failures": int(failures), "disagreement_bound": float(bound)}:
+            return f"{failures:,} of {n:,} otherwise, bound {share(bound)}"
+        case {"low": float(low), "high": float(high), "alpha": float(alpha)}:
+            return f"disagreement between {share(low)} and {share(high)}, the risk is {share(alpha)}"
+        case {"teacher": str(teacher)}:
+            return teacher
+    return ""
 
 
 def _slots(line: str) -> list[tuple[str, bool]]:

@@ -20,7 +20,7 @@ from proxy.demo import agents
 from proxy.replay.faults import Fault
 from proxy.replay.upstream import ReplayUpstream
 from proxy.watch.watch import COPIES_AT_ONCE
-from tests.conftest import Proxy, running, understudy, wait_for
+from tests.conftest import ADMIN_TOKEN, Proxy, running, understudy, wait_for
 from tests.proxy.fake_vllm import FakeVllm
 
 LEARNED = 300
@@ -61,6 +61,12 @@ class World:
     def promote(self, stage: str) -> httpx.Response:
         wish = {"model": "tiny", "stage": stage}
         return self.proxy.admin("POST", f"/clusters/{self.cluster['id']}/promotions", json=wish)
+
+    def page(self, path: str) -> str:
+        """The console's, as a browser gets it."""
+        with httpx.Client(base_url=self.proxy.root, follow_redirects=True) as browser:
+            browser.post("/login", data={"token": ADMIN_TOKEN}).raise_for_status()
+            return browser.get(path).raise_for_status().text
 
 
 @pytest.fixture
@@ -118,5 +124,6 @@ def test_a_certificate_promotes_and_a_world_that_changes_demotes(world: World) -
     assert (move["actor"], move["cause"]) == ("watch", "bound_broken")
     assert move["figures"]["failures"] <= COPIES_AT_ONCE  # all that came in with the copy that was one too many
     wait_for(lambda: set(world.call(8)) == {"llm"}, 5)
+    assert "live → <b>retired</b>" in world.page(f"/tasks/{world.cluster['id']}")
     assert "evidence_from" in world.cluster["missing_proof"]["missing"]
     assert world.promote("live").status_code == 409

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import time_ns
+from typing import Any
 
 import httpx
 import orjson
@@ -13,8 +15,13 @@ import pytest
 
 from proxy.auth import Role
 from proxy.console import assets
+from proxy.endpoints import savings as savings_endpoint
+from proxy.promotion.moves import demote_cluster
 from proxy.transport.headers import SESSION_COOKIE
+from router.promotion import Cause
+from storage.models import PromotionRow
 from storage.records import Attempt
+from storage.repositories import promotions
 from tests.proxy.console.conftest import HOST, TOKEN, Console
 
 PAGES = [
@@ -216,6 +223,47 @@ async def test_what_no_longer_holds_is_not_shown_as_proof(console: Console) -> N
     page = await console.page("/tasks/c-1")
     assert "proves nothing today" in page
     assert "got another answer" in page
+
+
+@pytest.mark.parametrize(
+    ("cause", "figures", "said"),
+    [
+        (
+            Cause.BOUND_BROKEN,
+            {"alarm": "disagreement", "n": 60, "failures": 9, "low": 0.051, "high": 0.31, "alpha": 0.05},
+            "disagreement between 5.1 % and 31.0 %, the risk is 5.0 %",
+        ),
+        (Cause.BOUND_BROKEN, {"alarm": "slm", "n": 60, "failures": 9, "low": 0, "high": 1, "alpha": 1}, "bound broken"),
+        (Cause.DRIFT, {"alarm": "far", "n": 200, "far": 20, "limit": 12.5}, "drift: it said why"),
+        (Cause.UNPROVED, {"teacher": "certified for 'a', it is now 'b'"}, "certified for"),
+        (Cause.EVIDENCE, {"n": 180, "failures": 0, "disagreement_bound": 0.017}, "0 of 180 otherwise, bound 1.7 %"),
+        (Cause.EVIDENCE, {"n": 180, "failures": "0", "disagreement_bound": None}, "evidence: it said why"),
+        (Cause.SLM_FAILING, {}, "slm failing: it said why"),
+        (Cause.TASK_CHANGED, {"split_into": ["c-2", "c-3"]}, "task changed: it said why"),
+    ],
+)  # fmt: skip
+async def test_whatever_ended_an_slm_its_task_has_a_page(
+    console: Console, cause: Cause, figures: dict[str, Any], said: str
+) -> None:
+    console.learn()
+    with console.state.database.write() as session:
+        row = PromotionRow(
+            cluster_id="c-1", model="m", stage="live", slm="main", forced=False, share=1.0, actor="a",
+            created_at=datetime.now(UTC),
+        )  # fmt: skip
+        promotions.promote(session, row)
+    demote_cluster(console.state.database, "c-1", "watch", cause, "it said why", figures)
+    console.log_in()
+    page = await console.page("/tasks/c-1")
+    words = " ".join(html.unescape(re.sub(r"<[^>]+>", "", page)).split())
+    assert "live → retired" in words
+    assert said in words
+
+
+async def test_a_page_that_fails_says_so_as_a_page(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    console.log_in()
+    monkeypatch.setattr(savings_endpoint, "get_savings", lambda *_: 1 / 0)
+    assert "its log says what" in await console.page("/", 500)
 
 
 async def test_training_is_asked_for_on_the_tasks_page_and_leads_to_its_run(console: Console) -> None:
