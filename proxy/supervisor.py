@@ -294,7 +294,6 @@ class Supervisor(Multiprocess):
                 self._started_at[self._learner.pid] = now
         elif not self._learner.is_alive():
             log.warning("learner.died", pid=self._learner.pid, exit_status=self._learner.exitcode)
-            _forget_gauges(self._learner.pid)
             young = now - self._started_at.pop(self._learner.pid, 0.0) < YOUNG_LEARNER_SECONDS
             self._learner_pause_seconds = (
                 min(2 * self._learner_pause_seconds, LEARNER_PAUSE_SECONDS) if young else RESTART_PAUSE_SECONDS

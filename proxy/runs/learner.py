@@ -21,6 +21,7 @@ import re
 import signal
 import socket
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -29,7 +30,6 @@ import structlog
 
 from proxy.errors import Conflict, DataDirUnusable
 from proxy.logs import OncePerMinute
-from proxy.metrics import Metrics
 from proxy.runs.queue import (
     APPLICATION,
     LINES,
@@ -90,7 +90,7 @@ def run_learner(settings: Settings, stages_of: StagesOf = stages_of, *, wait: bo
         Conflict: another learner has the data directory, and `wait` says no; or DBOS is not installed.
         DataDirUnusable: the lock can't be made.
     """
-    _hold(settings.data_dir, wait)
+    lock = _hold(settings.data_dir, wait)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # as if killed: its child notices; nothing else is to be done
     with mapped_errors():
         learner = Learner(settings, stages_of)
@@ -99,7 +99,7 @@ def run_learner(settings: Settings, stages_of: StagesOf = stages_of, *, wait: bo
     with mapped_errors():
         learner.launch()
     log.info("learner.started", learner=learner.name)
-    Rounds(settings, database, cipher, learner.runs).go_round()
+    Rounds(settings, database, cipher, learner.runs, lock).go_round()
 
 
 def _wait_for(database: Database, cipher: Cipher, runs: Runs) -> None:
@@ -116,8 +116,11 @@ def _wait_for(database: Database, cipher: Cipher, runs: Runs) -> None:
             time.sleep(DATABASE_PAUSE_SECONDS)
 
 
-def _hold(data_dir: Path, wait: bool) -> None:
+def _hold(data_dir: Path, wait: bool) -> Path:
     """Be the only learner of this machine on a data directory, until the process ends.
+
+    Returns:
+        The file that says so; a learner that is well touches it.
 
     Raises:
         Conflict: another has it, and `wait` says no.
@@ -135,6 +138,7 @@ def _hold(data_dir: Path, wait: bool) -> None:
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     except OSError as error:
         raise DataDirUnusable(f"UNDERSTUDY_DATA_DIR={data_dir}: {path.name}: {error.strerror}") from error
+    return path
 
 
 class Learner:
@@ -303,12 +307,17 @@ class Progress:
 class Rounds:
     """What a learner does beside the runs, again and again."""
 
-    def __init__(self, settings: Settings, database: Database, cipher: Cipher, runs: Runs) -> None:
+    def __init__(self, settings: Settings, database: Database, cipher: Cipher, runs: Runs, lock: Path) -> None:
+        """
+        Args:
+            lock: the learner's; each round that goes well touches it, for whoever asks whether the learner is.
+        """
         self._settings = settings
+        self._lock = lock
         self._runs = runs
         self._database = database
         self._cipher = cipher
-        self._watch = Watch(settings, database, cipher, Metrics())
+        self._watch = Watch(settings, database, cipher)
         self._lost = LostRuns(runs)
         self._once = OncePerMinute()
 
@@ -332,6 +341,8 @@ class Rounds:
                 if now >= house_at:
                     house_at = now + HOUSE_SECONDS
                     self._runs.forget_before(datetime.now(UTC) - timedelta(days=self._settings.retention_days))
+                with suppress(FileNotFoundError):
+                    os.utime(self._lock)
             except DatabaseDown as error:
                 if self._once("database"):
                     log.warning("learner.waits", error=str(error))

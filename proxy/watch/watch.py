@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -23,11 +22,9 @@ import structlog
 
 from proxy.errors import NoSuchThing, UnderstudyError
 from proxy.logs import OncePerMinute
-from proxy.metrics import Metrics
 from proxy.promotion.autopilot import proposal_for
 from proxy.promotion.moves import Wish, demote_cluster, promote_cluster, return_to_shadow, void_proof
 from proxy.promotion.proof import is_thin, proof_of, subject_today
-from proxy.proving.comparison import standard_of
 from proxy.settings import Settings
 from proxy.watch.judging import Judge, Judged
 from proxy.watch.payload_drift import PayloadDrift
@@ -54,7 +51,7 @@ from storage.repositories.clusters import cluster_ids, snapshots_since
 from storage.repositories.copies import copies_to_judge, note_verdict
 from storage.repositories.moves import newest_move
 from storage.repositories.promotions import current_promotions, set_audit_share
-from storage.repositories.watches import get_watch, put_watch
+from storage.repositories.watches import put_watch
 
 _T = TypeVar("_T")
 log = structlog.get_logger()
@@ -72,11 +69,10 @@ RETRY_SECONDS = 60.0
 class Watch:
     """Watches every promotion in force; one of them, in the learner's process."""
 
-    def __init__(self, settings: Settings, database: Database, cipher: Cipher, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, database: Database, cipher: Cipher) -> None:
         self._settings = settings
         self._database = database
         self._cipher = cipher
-        self._metrics = metrics
         self._artifacts = ArtifactStore(settings.artifacts_dir, cipher)
         self._judge = Judge(settings, cipher, database)
         self._drift = PayloadDrift(cipher, self._artifacts)
@@ -167,7 +163,6 @@ class Watch:
             self._drift.use(active)
         for promotion in promotions:
             self._guarded(promotion.cluster_id, self._keep_one, promotion)
-        self._show()
         if self._settings.autopilot is Autopilot.ON:
             self._step_on()
 
@@ -275,23 +270,7 @@ class Watch:
         log.warning("promotion.returned_to_shadow", cluster=promotion.cluster_id, model=promotion.model,
                     cause=cause.value, reason=reason)  # fmt: skip
 
-    # What is shown, and what is done
-
-    def _show(self) -> None:
-        """The disagreement of each promoted task: what was certified and what was compared since, taken together."""
-        standard = standard_of(self._settings)
-        shown: dict[str, tuple[float, float]] = {}
-        with self._database.read() as session:
-            for promotion in current_promotions(session):
-                row = get_watch(session, promotion.promotion_id)
-                certificate = granted_on(session, promotion)
-                n, failures = (certificate.n, certificate.failures) if certificate else (0, 0)
-                if row is not None:
-                    n, failures = n + row.audit["n"], failures + row.audit["failures"]
-                if n:
-                    known = replace(standard, judge=certificate.judge if certificate else None)
-                    shown[promotion.cluster_id] = failures / n, float(known.bound(failures, n))
-        self._metrics.show_disagreement(shown)
+    # What is done
 
     def _step_on(self) -> None:
         """Do what the evidence allows, one step on each task at a time."""

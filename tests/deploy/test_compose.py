@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from proxy.demo.servers import free_port
 from proxy.settings import PREFIX, Settings
-from tests.conftest import understudy
+from tests.conftest import understudy, wait_for
 from tests.deploy.conftest import Watched
 from tests.deploy.prometheus import FOLDER as PROMETHEUS
 
@@ -35,7 +38,7 @@ def test_it_is_a_compose_file() -> None:
 
 
 def test_every_part_is_there_and_says_whether_it_is_well() -> None:
-    assert set(SERVICES) == {"proxy", "postgres", "vllm-gpu", "vllm-cpu", "prometheus", "grafana"}
+    assert set(SERVICES) == {"proxy", "learner", "postgres", "vllm-gpu", "vllm-cpu", "prometheus", "grafana"}
     assert all(service["healthcheck"]["test"][0] == "CMD" for service in SERVICES.values())
     assert all(service["restart"] == "unless-stopped" for service in SERVICES.values())
 
@@ -63,8 +66,9 @@ def test_no_secret_stands_in_the_file() -> None:
     assert [pair for pair in given if pair[1] is not None and not re.fullmatch(r"\$\{\w+:\?[^}]+\}", pair[1])] == []
 
 
-def test_every_setting_reaches_the_proxy() -> None:
-    passed = {name for name in SERVICES["proxy"]["environment"] if name.startswith(PREFIX)}
+@pytest.mark.parametrize("service", ["proxy", "learner"])
+def test_every_setting_reaches_the_proxy_and_the_learner(service: str) -> None:
+    passed = {name for name in SERVICES[service]["environment"] if name.startswith(PREFIX)}
     settings = {PREFIX + name.upper() for name in Settings.model_fields}
     assert passed == settings - {"UNDERSTUDY_DATA_DIR"}
 
@@ -104,7 +108,20 @@ def _is_healthy(port: str) -> bool:
     return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
 
-def test_the_proxys_command_is_one(tmp_path: Path) -> None:
-    command = [VARIABLE.sub(r"\3", word) for word in SERVICES["proxy"]["command"]]
+def test_the_learners_health_check_knows_the_living_from_the_dead(watched: Watched) -> None:
+    _, _, option, code = SERVICES["learner"]["healthcheck"]["test"]
+    named = f"/data/learner-{SERVICES['learner']['hostname']}.lock"
+    assert named in code
+    lock = watched.proxy.data_dir / f"learner-{socket.gethostname()}.lock"
+    probe = [sys.executable, option, code.replace(named, str(lock))]
+    wait_for(lambda: time.time() - lock.stat().st_mtime < 10)  # of a learner that has been at work for long
+    assert subprocess.run(probe, check=False).returncode == 0
+    since_long = [sys.executable, option, code.replace(named, str(lock)).replace("> 600", "> -600")]
+    assert subprocess.run(since_long, check=False).returncode != 0
+
+
+@pytest.mark.parametrize("service", ["proxy", "learner"])
+def test_the_commands_are_some(service: str, tmp_path: Path) -> None:
+    command = [VARIABLE.sub(r"\3", word) for word in SERVICES[service]["command"]]
     done = understudy(*command, "--help", data_dir=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -12,7 +12,6 @@ from typing import Any
 import orjson
 import pytest
 
-from proxy.metrics import Metrics
 from proxy.settings import Settings
 from proxy.watch.payload_drift import BASELINE_CONVERSATIONS, PayloadDrift
 from proxy.watch.watch import Watch
@@ -132,7 +131,7 @@ def test_a_promotion_whose_payloads_drift_ends(traffic: Traffic) -> None:
     with traffic.database.write() as session:
         activate_snapshot(session, traffic.cipher, traffic.snapshot_id, 1, [cluster])
         promote(session, row)
-    watch = Watch(traffic.settings, traffic.database, traffic.cipher, Metrics())
+    watch = Watch(traffic.settings, traffic.database, traffic.cipher)
 
     def look() -> bool:
         watch._keep_at = 0.0

@@ -13,11 +13,11 @@ from typing import Any
 import orjson
 import pytest
 
-from proxy.metrics import Metrics
 from proxy.promotion.autopilot import proposal_for
 from proxy.promotion.moves import Wish, demote_cluster, promote_cluster
 from proxy.promotion.proof import proof_of, subject_today
 from proxy.settings import Settings
+from proxy.watch.shown import disagreements
 from proxy.watch.watch import Watch
 from router.certificate import Certificate
 from router.learning.discovery import discover
@@ -54,7 +54,6 @@ class World:
         self.cipher = Cipher.open(settings.data_dir)
         self.database = Database(settings.database)
         self.database.upgrade(self.cipher)
-        self.metrics = Metrics()
         self.watch = self.new_watch()
         self.learn("s-1")
         self._draw = random.Random(1)
@@ -63,7 +62,7 @@ class World:
     def new_watch(self, **settings: Any) -> Watch:
         """Another one, as after a restart."""
         settings_then = self.settings.model_copy(update=settings)
-        return Watch(settings_then, self.database, self.cipher, self.metrics)
+        return Watch(settings_then, self.database, self.cipher)
 
     def learn(self, snapshot_id: str, cluster_id: str = "c-1", **changes: Any) -> None:
         row = StoredCluster(**{
@@ -170,9 +169,9 @@ class World:
         assert row is not None
         return row
 
-    def gauge(self, name: str) -> float:
-        [line] = [line for line in self.metrics.render().decode().splitlines() if line.startswith(f"{name}{{")]
-        return float(line.split()[-1])
+    def disagreements(self) -> dict[str, tuple[float, float]]:
+        with self.database.read() as session:
+            return disagreements(session, self.settings)
 
 
 def completion(said: str, model: str) -> bytes:
@@ -280,7 +279,7 @@ def test_a_dead_database_is_waited_out(world: World) -> None:
     version = world.promote()
     world.audit(version)
     dead = Database("postgresql://nobody@127.0.0.1:1/none")
-    watch = Watch(world.settings, dead, world.cipher, world.metrics)
+    watch = Watch(world.settings, dead, world.cipher)
     world.look(watch)
     watch._database = world.database
     world.look(watch)
@@ -570,11 +569,11 @@ def test_the_disagreement_on_show_is_what_was_certified_and_audited_together(wor
     version = world.promote()
     world.audit(version, False)
     world.look()
-    assert world.gauge("understudy_cluster_disagreement_ratio") == 0.01
-    assert 0.04 < world.gauge("understudy_cluster_disagreement_bound") < 0.05
+    [(ratio, bound)] = world.disagreements().values()
+    assert ratio == 0.01
+    assert 0.04 < bound < 0.05
     demote_cluster(world.database, "c-1", "anna")
-    world.look()
-    assert str(world.gauge("understudy_cluster_disagreement_bound")) == "nan"
+    assert world.disagreements() == {}
 
 
 @pytest.mark.parametrize(("rate", "most"), [(0.0, 90), (0.01, 200)])
