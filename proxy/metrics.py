@@ -167,6 +167,24 @@ class Metrics:
             ["cluster", "served_by"],
             registry=registry,
         )
+        self._key_calls = Counter(
+            "understudy_key_calls_total",
+            "Calls by the name of the key that they came with; `none` without a key of the proxy's own.",
+            ["key", "served_by"],
+            registry=registry,
+        )
+        self._key_cost = Counter(
+            "understudy_key_cost_usd_total",
+            "What those calls cost, by who was paid.",
+            ["key", "served_by"],
+            registry=registry,
+        )
+        self._key_counterfactual = Counter(
+            "understudy_key_counterfactual_cost_usd_total",
+            "What the LLM would have cost for those of them that an SLM served.",
+            ["key"],
+            registry=registry,
+        )
         self._disagreement = Gauge(
             "understudy_cluster_disagreement_ratio",
             "Share of the certified and audited conversations in which SLM and LLM disagree.",
@@ -359,6 +377,22 @@ class Metrics:
     def add_counterfactual(self, usd: float) -> None:
         """Add what the LLM would have cost for a call that an SLM served."""
         self._counterfactual.inc(usd)
+
+    def count_key_call(
+        self, key: str, served_by: str, usd: float, wasted_usd: float, counterfactual_usd: float
+    ) -> None:
+        """Add a shipped call to what its key's calls came to.
+
+        Args:
+            key: its name, which operators choose; a client can't.
+            usd: cost of the answer.
+            wasted_usd: cost of an SLM's answers that were not served.
+            counterfactual_usd: what the LLM would have cost, if an SLM served it.
+        """
+        self._key_calls.labels(key, served_by).inc()
+        self._key_cost.labels(key, served_by).inc(usd)
+        self._key_cost.labels(key, "slm").inc(wasted_usd)
+        self._key_counterfactual.labels(key).inc(counterfactual_usd)
 
     def show_savings(self, parts: Parts) -> None:
         """Show the net savings over the whole log, and what they consist of; below zero where SLMs cost more."""

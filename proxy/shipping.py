@@ -12,6 +12,7 @@ import structlog
 
 from proxy.metrics import Metrics
 from proxy.money import savings
+from proxy.money.key_names import KeyNames
 from proxy.money.ledger import Ledger, add_up, add_up_copies
 from proxy.money.pricing import LlmPrices, SlmPrices
 from proxy.money.savings import Parts
@@ -22,7 +23,7 @@ from storage.cipher import Cipher
 from storage.database import Database
 from storage.errors import DatabaseDown
 from storage.repositories import retention
-from storage.repositories.promotions import first_promoted_at
+from storage.repositories.promotions import current_promotions, first_promoted_at
 from storage.shipper import Shipped, ShippedCopies, Shipper
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Account:
         self._metrics = metrics
         self._database = database
         self._settings = settings
+        self._keys = KeyNames(database)
         self._lock = threading.Lock()
         self._parts: Parts | None = None  # unknown until the database has answered
         self._settle(Parts())
@@ -59,7 +61,7 @@ class Account:
     def add(self, calls: Shipped) -> None:
         """Take in calls that the database has just taken."""
         with self._lock:
-            self._settle(add_up(self._metrics, calls))
+            self._settle(add_up(self._metrics, calls, self._keys.of))
 
     def add_copies(self, copies: ShippedCopies) -> None:
         """Take in copies that the database has just taken."""
@@ -128,7 +130,8 @@ def run_shipper(settings: Settings) -> None:
         on_copies_shipped=account.add_copies,
         on_set_aside=metrics.count_quarantined_calls,
     )
-    threading.Thread(target=_keep_house, args=(settings, database, account, stop), name="house", daemon=True).start()
+    house = (settings, database, account, metrics, stop)
+    threading.Thread(target=_keep_house, args=house, name="house", daemon=True).start()
     shipper.run(stop)
     if traces is not None:
         traces.close()
@@ -152,14 +155,17 @@ def _traces(endpoint: str | None) -> CallTraces | None:
     return OtlpTraces(endpoint)
 
 
-def _keep_house(settings: Settings, database: Database, account: Account, stop: threading.Event) -> None:
-    """What time brings: the GPUs' rent, and calls that are too old to be kept."""
+def _keep_house(
+    settings: Settings, database: Database, account: Account, metrics: Metrics, stop: threading.Event
+) -> None:
+    """What time brings: the GPUs' rent, what learners have found out, and calls that are too old to be kept."""
     charged_at = time.monotonic()
     purge_at = charged_at + PURGE_EVERY_SECONDS
     while not stop.wait(GPU_EVERY_SECONDS):
         now = time.monotonic()
         account.pass_time(now - charged_at)
         charged_at = now
+        show_disagreement(metrics, database, settings)
         if now >= purge_at:
             purge_at = now + PURGE_EVERY_SECONDS
             try:
@@ -167,6 +173,20 @@ def _keep_house(settings: Settings, database: Database, account: Account, stop: 
                     pass
             except DatabaseDown as error:
                 log.warning("purge.failed", error=str(error))
+
+
+def show_disagreement(metrics: Metrics, database: Database, settings: Settings) -> None:
+    """Show how often the SLMs in force disagree. It stands in the database: whoever judges may be on any machine."""
+    try:
+        with database.read() as session:
+            if current_promotions(session):
+                from proxy.watch.shown import disagreements  # numpy and scipy, needed only where something is promoted
+
+                metrics.show_disagreement(disagreements(session, settings))
+            else:
+                metrics.show_disagreement({})
+    except DatabaseDown:
+        pass  # what was known last stays on show
 
 
 def purge_once(database: Database, days: int, limit: int = 5000) -> bool:

@@ -138,18 +138,25 @@ def course(
     return panel
 
 
-def bars(title: str, expr: str, unit: str, description: str, *, legend: str, width: int = 12) -> bargauge.Panel:
-    """Several figures of one kind beside each other."""
+def bars(
+    title: str, expr: str, unit: str, description: str, *, legend: str, width: int = 12, signed: bool = False
+) -> bargauge.Panel:
+    """Several figures of one kind beside each other.
+
+    Args:
+        signed: they may be below zero; else the bars begin there.
+    """
     panel = (
         _about(bargauge.Panel(), title, description, width, 8)
         .datasource(SOURCE)
         .unit(unit)
-        .min(0)
         .orientation(VizOrientation.HORIZONTAL)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
         .thresholds(_steps("blue"))
         .with_target(_query(expr, legend).instant())
     )
+    if not signed:
+        panel = panel.min(0)
     return panel.max(1) if unit == SHARE else panel
 
 

@@ -13,8 +13,8 @@ UNASSISTED = (
 CACHED = 'understudy_tokens_total{served_by="llm", direction="cached_input"}[$__rate_interval]'
 INPUT = 'understudy_tokens_total{served_by="llm", direction=~"input|cached_input"}[$__rate_interval]'
 BY_AGENT = """\
-Agents name themselves (`x-understudy-agent`), so there may be any number of them: too many for metrics. The log adds up
-what each paid, saved and was served:
+An agent with a key of its own is in the panels above. Agents may also name themselves (`x-understudy-agent`), any
+number of them: too many for metrics. The log adds them up:
 
 ```
 curl -H "Authorization: Bearer $UNDERSTUDY_ADMIN_TOKEN" 'http://localhost:8000/admin/v1/savings?by=agent'
@@ -22,6 +22,10 @@ curl -H "Authorization: Bearer $UNDERSTUDY_ADMIN_TOKEN" 'http://localhost:8000/a
 
 `by=model` and `by=day` do the same for models and days; `from` and `to` bound the time.
 """
+SAVED_BY_KEY = (
+    "sum by (key) (increase(understudy_key_counterfactual_cost_usd_total[$__range]))"
+    ' - sum by (key) (increase(understudy_key_cost_usd_total{served_by="slm"}[$__range]))'
+)
 
 
 def dashboard() -> Dashboard:
@@ -165,6 +169,40 @@ def dashboard() -> Dashboard:
                 SHARE,
                 "Of the chat and responses calls.",
                 width=24,
+            )
+        )
+        .with_row(Row("Whose calls they are"))
+        .with_panel(
+            bars(
+                "Spent, by agent",
+                "sum by (key) (increase(understudy_key_cost_usd_total[$__range]))",
+                USD,
+                "In the time shown, by the key that calls came with; `none` came without a key of the proxy's own.",
+                legend="{{key}}",
+                width=8,
+            )
+        )
+        .with_panel(
+            bars(
+                "Saved, by agent",
+                SAVED_BY_KEY,
+                USD,
+                "What the LLM would have cost for the calls that an SLM served, less what SLMs' answers cost. "
+                "Copies, training and idle GPUs belong to no agent.",
+                legend="{{key}}",
+                width=8,
+                signed=True,
+            )
+        )
+        .with_panel(
+            bars(
+                "Served by an SLM, by agent",
+                'sum by (key) (increase(understudy_key_calls_total{served_by="slm"}[$__range]))'
+                " / (sum by (key) (increase(understudy_key_calls_total[$__range])) > 0)",
+                SHARE,
+                "Share of each agent's calls, in the time shown.",
+                legend="{{key}}",
+                width=8,
             )
         )
         .with_panel(words("By agent, by model, by day", BY_AGENT, "Where to look for whose calls they are."))

@@ -135,8 +135,11 @@ class Ledger:
         return answer or {}
 
 
-def add_up(metrics: Metrics, calls: Sequence[tuple[CallRecord, CallFacts]]) -> Parts:
+def add_up(metrics: Metrics, calls: Sequence[tuple[CallRecord, CallFacts]], key_of: Callable[[bytes], str]) -> Parts:
     """Bring calls that are now in the database into the counters; imported ones are history, not traffic.
+
+    Args:
+        key_of: name of the key that a call came with, by its origin.
 
     Returns:
         What they add to the savings, part by part.
@@ -161,6 +164,13 @@ def add_up(metrics: Metrics, calls: Sequence[tuple[CallRecord, CallFacts]]) -> P
             if facts.counterfactual_usd is not None:
                 metrics.add_counterfactual(facts.counterfactual_usd)
             parts += Parts(counterfactual_usd=facts.counterfactual_usd or 0.0, slm_usd=facts.cost_usd or 0.0)
+        metrics.count_key_call(
+            key_of(record.origin),
+            record.served_by,
+            facts.cost_usd or 0.0,
+            facts.wasted_usd,
+            (facts.counterfactual_usd or 0.0) if record.served_by == "slm" else 0.0,
+        )
         if _is_unpriced(record, facts):
             metrics.count_unpriced_call()
     return parts

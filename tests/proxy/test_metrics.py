@@ -30,6 +30,9 @@ CONTRACT = {
     "understudy_unpriced_calls": ("counter", set()),
     "understudy_fallbacks": ("counter", {"reason"}),
     "understudy_cluster_calls": ("counter", {"cluster", "served_by"}),
+    "understudy_key_calls": ("counter", {"key", "served_by"}),
+    "understudy_key_cost_usd": ("counter", {"key", "served_by"}),
+    "understudy_key_counterfactual_cost_usd": ("counter", {"key"}),
     "understudy_risk": ("gauge", set()),
     "understudy_promotion_stage": ("gauge", {"cluster", "stage"}),
     "understudy_spool_bytes": ("gauge", set()),
@@ -65,6 +68,7 @@ def busy_metrics() -> Metrics:
     metrics.show_promotions({"c1": PROMOTION})
     metrics.show_slm("slm", True)
     metrics.show_savings(Parts())
+    metrics.count_key_call("triage", "slm", 0.01, 0.0, 0.02)
     metrics.show_disagreement({"c1": (0.01, 0.03)})
     return metrics
 

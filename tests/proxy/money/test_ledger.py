@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.metrics import Metrics
+from proxy.money.key_names import NO_KEY
 from proxy.money.ledger import Ledger, add_up, add_up_copies
 from proxy.money.pricing import LlmPrices, SlmPrices
 from proxy.money.savings import Parts
@@ -35,6 +36,7 @@ COST = (600 * 2.5 + 400 * 1.25 + 100 * 10) / 1e6
 AVOIDED = (12 * 2.5 + 2 * 10) / 1e6
 SLM_COST = (1000 + 2 * 100) / 1e6
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+TRIAGE = b"t" * 16
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,10 @@ def record(request: Any = REQUEST, answer: Any = COMPLETION, **values: Any) -> C
         "response_content_type": "application/json",
     }  # fmt: skip
     return CallRecord(**(given | values))
+
+
+def key_of(origin: bytes) -> str:
+    return {TRIAGE: "triage"}.get(origin, NO_KEY)
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float:
@@ -171,10 +177,23 @@ def test_savings_are_net_of_the_slms_own_and_wasted_cost(ledger: Ledger) -> None
     metrics = Metrics()
     wasted = Attempt("slm", "tiny", "output_invalid", 200, 5.0, json.dumps(COMPLETION).encode())
     calls = [record(), record(served_by="slm"), record(attempts=(wasted,))]
-    parts = add_up(metrics, [(call, ledger.read_facts(call)) for call in calls])
+    parts = add_up(metrics, [(call, ledger.read_facts(call)) for call in calls], key_of)
     assert value(metrics, "understudy_counterfactual_cost_usd_total") == pytest.approx(AVOIDED)
     assert value(metrics, "understudy_cost_usd_total", served_by="slm") == pytest.approx(2 * SLM_COST)
     assert parts.net_usd == pytest.approx(AVOIDED - 2 * SLM_COST)
+
+
+def test_an_agents_calls_are_told_apart_by_the_key_they_came_with(ledger: Ledger) -> None:
+    metrics = Metrics()
+    wasted = Attempt("slm", "tiny", "output_invalid", 200, 5.0, json.dumps(COMPLETION).encode())
+    calls = [record(), record(served_by="slm", origin=TRIAGE), record(attempts=(wasted,), origin=TRIAGE)]
+    add_up(metrics, [(call, ledger.read_facts(call)) for call in calls], key_of)
+    assert value(metrics, "understudy_key_calls_total", key="none", served_by="llm") == 1
+    assert value(metrics, "understudy_key_calls_total", key="triage", served_by="slm") == 1
+    assert value(metrics, "understudy_key_cost_usd_total", key="triage", served_by="llm") == pytest.approx(COST)
+    assert value(metrics, "understudy_key_cost_usd_total", key="triage", served_by="slm") == pytest.approx(2 * SLM_COST)
+    assert value(metrics, "understudy_key_counterfactual_cost_usd_total", key="triage") == pytest.approx(AVOIDED)
+    assert value(metrics, "understudy_key_counterfactual_cost_usd_total", key="none") == 0
 
 
 @pytest.mark.parametrize("served_by", ["llm", "slm"])
@@ -182,7 +201,7 @@ def test_a_call_without_a_known_price_is_counted_and_never_free(ledger: Ledger, 
     metrics = Metrics()
     house = {"model": "house-model"}
     call = record(REQUEST | house, COMPLETION | house, served_by=served_by)
-    add_up(metrics, [(call, ledger.read_facts(call))])
+    add_up(metrics, [(call, ledger.read_facts(call))], key_of)
     assert value(metrics, "understudy_unpriced_calls_total") == 1
 
 
@@ -190,12 +209,12 @@ def test_what_an_unpriced_slm_call_avoided_is_not_claimed(ledger: Ledger) -> Non
     """Its own cost is certain, what the LLM would have cost is not."""
     house = {"model": "house-model"}
     call = record(REQUEST | house, COMPLETION | house, served_by="slm")
-    assert add_up(Metrics(), [(call, ledger.read_facts(call))]).net_usd == pytest.approx(-SLM_COST)
+    assert add_up(Metrics(), [(call, ledger.read_facts(call))], key_of).net_usd == pytest.approx(-SLM_COST)
 
 
 def test_imported_calls_are_history_not_traffic(ledger: Ledger) -> None:
     call = record(source="import:jsonl")
-    assert add_up(Metrics(), [(call, ledger.read_facts(call))]) == Parts()
+    assert add_up(Metrics(), [(call, ledger.read_facts(call))], key_of) == Parts()
 
 
 def test_prices_know_cached_input_time_and_their_limits() -> None:
