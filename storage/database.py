@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
@@ -21,13 +17,12 @@ from sqlalchemy.pool import NullPool
 
 from storage.cipher import Cipher, Undecipherable
 from storage.errors import DatabaseDown, RowRefused
+from storage.migrations import SchemaUnknown, newest_version, version_of
 from storage.privacy import FILE_MODE, create_private
 
-MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 5.0
 _WRITES = "understudy_writes"
 _ALONE = 7318349394477058
-_ALEMBIC = threading.Lock()  # its context is a global of its module
 
 
 class ReadSession(Session):
@@ -144,14 +139,16 @@ class Database:
         Raises:
             DatabaseDown: it could not be done.
         """
-        config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS))
+        with _mapped(), self._engine.connect() as connection:
+            if version_of(connection) == newest_version():
+                return
+        from storage.migrations.upgrade import upgrade  # Alembic takes longer to import than all else here
+
         try:
-            with _ALEMBIC, _mapped(), self._writing_engine.begin() as connection:
+            with _mapped(), self._writing_engine.begin() as connection:
                 if not self.is_sqlite:
                     connection.execute(text("SELECT pg_advisory_xact_lock(7318349394477056)"))  # one upgrade at a time
-                config.attributes |= {"connection": connection, "cipher": cipher}
-                command.upgrade(config, "head")
+                upgrade(connection, cipher)
         except Undecipherable as error:
             raise DatabaseDown(f"the log of an earlier version can't be read: {error}") from error
 
@@ -205,5 +202,5 @@ def _mapped() -> Iterator[None]:
         raise RowRefused(f"the database refuses a row: {_in_one_line(error)}") from error
     except DBAPIError as error:
         raise DatabaseDown(f"the database did not answer: {_in_one_line(error.orig)}") from error
-    except (SQLAlchemyError, CommandError) as error:  # of Alembic: a newer version made the schema
+    except (SQLAlchemyError, SchemaUnknown) as error:
         raise DatabaseDown(f"the database can't be used: {_in_one_line(error)}") from error

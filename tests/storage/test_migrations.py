@@ -9,11 +9,13 @@ import sqlalchemy as sa
 import zstandard
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 
 from storage.cipher import Cipher
-from storage.database import MIGRATIONS, Database
+from storage.database import Database
 from storage.errors import DatabaseDown
 from storage.ids import new_call_id
+from storage.migrations import HERE, newest_version
 from storage.records import CallFacts
 from storage.repositories.calls import count_calls, get_call, insert_calls
 from storage.repositories.forgetting import Forgetting
@@ -59,7 +61,7 @@ def make_log(database: Database, cipher: Cipher) -> list[bytes]:
         "attempt_answers": None,
     }  # fmt: skip
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", str(HERE))
     with sa.create_engine(database.url, poolclass=sa.NullPool).begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0002")
@@ -105,3 +107,17 @@ def test_an_older_log_of_another_key_stays_as_it_is(empty_database: Database, ci
     empty_database.upgrade(cipher)
     with empty_database.read() as session:
         assert get_call(session, cipher, one).request_body == b'{"messages":[' + SAID[0] + b"]}"
+
+
+def test_the_steps_are_named_after_their_numbers() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(HERE))
+    assert ScriptDirectory.from_config(config).get_current_head() == newest_version()
+
+
+def test_a_log_of_a_later_version_is_left_alone(empty_database: Database, cipher: Cipher) -> None:
+    empty_database.upgrade(cipher)
+    with empty_database.write() as session:
+        session.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(DatabaseDown, match="9999"):
+        empty_database.upgrade(cipher)
