@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +12,7 @@ from typing import Annotated
 import typer
 
 from proxy.base_url import checked_base_url
-from proxy.cli.terminal import console
+from proxy.cli.terminal import Json, console, progress
 from proxy.errors import BadRequest, UnderstudyError
 from proxy.replay.faults import Fault
 
@@ -33,6 +35,7 @@ def replay(
     ] = 600.0,
     limit: Annotated[int | None, typer.Option(min=1, help="Send only so many calls.")] = None,
     api_key: Annotated[str, typer.Option(help="Sent as the client's key.")] = "replay",
+    as_json: Json = False,
 ) -> None:
     """Send recorded calls to a proxy with the official client, or play the LLM that answered them, faults included.
 
@@ -75,9 +78,19 @@ def replay(
         except KeyboardInterrupt:
             pass
         return
-    tally = asyncio.run(send([recording.request for recording in recordings], base_url, api_key))
-    console.print(f"{tally.sent} calls in {tally.seconds:.1f} s, {tally.failed} failed {dict(tally.errors) or ''}")
-    for server, count in tally.served_by.most_common():
-        console.print(f"  {server:<4} {count}")
+    with progress("sending") as tell:
+        sending = send(
+            [recording.request for recording in recordings],
+            base_url,
+            api_key,
+            progress=lambda sent: tell(f"sending: {sent:,} of {len(recordings):,} calls, {sent / len(recordings):.0%}"),
+        )
+        tally = asyncio.run(sending)
+    if as_json:
+        sys.stdout.write(json.dumps(tally.counts(), indent=1) + "\n")
+    else:
+        console.print(f"{tally.sent} calls in {tally.seconds:.1f} s, {tally.failed} failed {dict(tally.errors) or ''}")
+        for server, count in tally.served_by.most_common():
+            console.print(f"  {server:<4} {count}")
     if tally.sent and tally.failed == tally.sent:
         raise typer.Exit(1)

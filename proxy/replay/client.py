@@ -40,6 +40,17 @@ class Tally:
     errors: Counter[str] = field(default_factory=Counter)
     answers: dict[int, Answered] = field(default_factory=dict)
 
+    def counts(self) -> dict[str, Any]:
+        """What was counted, as a JSON value."""
+        return {
+            "sent": self.sent,
+            "failed": self.failed,
+            "seconds": round(self.seconds, 3),
+            "served_by": dict(self.served_by),
+            "reasons": dict(self.reasons),
+            "errors": dict(self.errors),
+        }
+
 
 async def replay(
     requests: Iterable[dict[str, Any]],

@@ -115,3 +115,14 @@ def test_what_cant_be_played_is_said(recorded: Path, options: list[str], status:
     assert done.returncode == status
     [line] = done.stderr.splitlines()
     assert said in line
+
+
+def test_a_replay_counts_what_came_back(served: Served, recorded: Path, tmp_path: Path) -> None:
+    url = served("--fault", "error-500", "--fault-every", "2")
+    recorded.write_text(recorded.read_text() * 4)
+    done = understudy("replay", str(recorded), "--base-url", url, "--json", data_dir=tmp_path)
+    assert done.returncode == 0, done.stderr
+    counts = json.loads(done.stdout)
+    assert (counts["sent"], counts["failed"], counts["errors"]) == (4, 2, {"500": 2})
+    assert counts["served_by"] == {"?": 2}  # that is no proxy
+    assert done.stderr.startswith("sending")
