@@ -1,4 +1,4 @@
-"""Settings, commands, endpoints, decision reasons and metrics, as the code has them, in Markdown."""
+"""Commands, settings, addresses, headers, errors, decision reasons and metrics, as the code has them, in Markdown."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ from prometheus_client.metrics import MetricWrapperBase
 from proxy.app import Front, create_app
 from proxy.cli.main import app as commands
 from proxy.endpoints import admin
+from proxy.errors import (
+    ClientError,
+    DataDirUnusable,
+    PortUnusable,
+    SettingsInvalid,
+    UnderstudyError,
+    UpstreamError,
+)
 from proxy.metrics import Metrics, SpoolGauges
 from proxy.settings import PREFIX, Settings
 from router.decision import Reason
@@ -50,6 +58,37 @@ _REASONS = {
     Reason.ROUTER_ERROR: "a fault of the router's own; its log says which",
 }
 
+_PATHS = {
+    "/v1/*": "the LLM's API, whatever it has; `POST /v1/chat/completions` and `POST /v1/responses` may go to an SLM",
+    "GET /healthz": "the process lives",
+    "GET /readyz": "it serves; a dead database or SLM server is told in its JSON and never makes it fail",
+    "GET /metrics": "for Prometheus, all workers together",
+    "GET /": "the console",
+    "/admin/v1/*": "the admin API, below; as OpenAPI at `/admin/openapi.json`",
+}
+
+_REQUEST_HEADERS = {
+    "x-understudy-route": "`auto`, `llm` or `slm`, for this call; `slm` takes the admin token or a key that allows it",
+    "x-understudy-log": "`full`, `redacted`, `metadata` or `off`: lowers what is kept of this call, never raises it",
+    "x-understudy-agent": "a tag: who calls; `GET /admin/v1/savings?by=agent` adds up by it",
+    "x-understudy-session": "a tag: the conversation",
+    "x-understudy-call-site": "a tag: where in the agent's code",
+    "x-understudy-key": "a key of the proxy's own, beside the LLM's in `Authorization`",
+}
+
+_RESPONSE_HEADERS = {
+    "x-understudy-call-id": "the call in the log",
+    "x-understudy-served-by": "`llm` or `slm`",
+    "x-understudy-model": "what really answered",
+    "x-understudy-cluster": "the task; absent where there is none",
+    "x-understudy-reason": "why it went where it went, below",
+}
+
+_ABOUT_ERRORS = """What the LLM answers passes through as it is, errors included. The proxy's own have OpenAI's shape,
+`{"error": {"message", "type", "param", "code"}}`. The admin API also says `invalid_json` and `invalid_request` (400),
+with the field in `param`.
+"""
+
 _HOW_TO_SET = """Environment variables, or a TOML file named by `UNDERSTUDY_CONFIG` (names in lower case, without the
 prefix); the environment wins; an unknown name or a malformed value is an error. An LLM whose certificate comes from
 your own authority is trusted where `SSL_CERT_FILE` names that authority's certificate.
@@ -63,6 +102,10 @@ def reference() -> str:
             _HEAD,
             _section("Commands", ("command", "does"), _commands()),
             _section("Settings", ("name", "default", "meaning"), _settings(), _HOW_TO_SET),
+            _section("Addresses", ("address", "is"), _named(_PATHS)),
+            _section("Headers of a call", ("header", "says"), _named(_REQUEST_HEADERS)),
+            _section("Headers of an answer", ("header", "says"), _named(_RESPONSE_HEADERS)),
+            _section("Errors", ("code", "status", "type", "means"), _errors(), _ABOUT_ERRORS),
             _section("Admin API", ("call", "role", "does"), _endpoints()),
             _section("Decision reasons", ("reason", "why the call went where it went"), _reasons()),
             _section("Metrics", ("name", "type", "labels", "meaning"), _metrics()),
@@ -114,6 +157,29 @@ def _endpoints() -> Iterator[tuple[str, str, str]]:
         for method, described in methods.items():
             call = f"{method.upper()} {path}"
             yield f"`{call}`", roles[call], described.get("description", "").split("\n\n")[0]
+
+
+def _named(known: dict[str, str]) -> Iterator[tuple[str, str]]:
+    for name, meaning in known.items():
+        yield f"`{name}`", meaning
+
+
+def _errors() -> Iterator[tuple[str, str, str, str]]:
+    """Those that answer a request, in the order of their classes; each code once."""
+
+    def walk(error: type[UnderstudyError]) -> Iterator[type[UnderstudyError]]:
+        for below in error.__subclasses__():
+            yield below
+            yield from walk(below)
+
+    told: dict[str, tuple[str, str, str, str]] = {}
+    for error in walk(UnderstudyError):
+        if error.__module__ == UnderstudyError.__module__ and error not in (
+            SettingsInvalid, DataDirUnusable, PortUnusable, ClientError, UpstreamError,
+        ):  # fmt: skip
+            meaning = inspect.cleandoc(error.__doc__ or "")
+            told.setdefault(error.code, (f"`{error.code}`", str(error.status), f"`{error.type}`", meaning))
+    yield from told.values()
 
 
 def _reasons() -> Iterator[tuple[str, str]]:

@@ -21,6 +21,13 @@ def test_the_reference_is_fresh() -> None:
     assert PATH.read_text() == reference(), "stale: run `python -m docs`"
 
 
+def test_every_header_of_our_own_is_in_the_reference() -> None:
+    """And no other: what the sources name in literals is what there is."""
+    sources = [path.read_text() for path in (ROOT / "proxy").rglob("*.py")]
+    named = {name for text in sources for name in re.findall(r"x-understudy-[a-z-]*[a-z]", text)}
+    assert set(re.findall(r"`(x-understudy-[a-z-]+)` \|", PATH.read_text())) == named
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_command_setting_and_link_on_a_page_is_there(page: Path) -> None:
     text = page.read_text()
