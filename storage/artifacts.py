@@ -1,4 +1,4 @@
-"""Immutable, checksummed directories: snapshots, and later adapters.
+"""Immutable, checksummed directories: snapshots, datasets, adapters.
 
 An artifact is written under a temporary name, synced and renamed, so it is there whole or not at all, whatever dies.
 Its manifest holds the SHA-256 of every file as it lies there; reading verifies them. Files are encrypted, each for its
@@ -23,6 +23,7 @@ from storage.errors import ArtifactCorrupt, ArtifactMissing
 from storage.privacy import make_private_directory
 
 MANIFEST = "manifest.json"
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class ArtifactStore:
     def put(
         self, kind: str, files: Mapping[str, bytes], metadata: Mapping[str, Any], artifact_id: str | None = None
     ) -> str:
-        """Keep files.
+        """Keep files. They are encrypted one by one, in memory.
 
         Args:
             kind: `snapshot`, `adapter`: the first part of a generated id.
@@ -59,6 +60,10 @@ class ArtifactStore:
 
         Returns:
             The artifact's id.
+
+        Raises:
+            OSError: they can't be written, or there is an artifact of that id. Nothing of them is left.
+            OverflowError: one has 2 GiB or more, which AES-GCM does not take in one piece.
         """
         artifact_id = artifact_id or f"{kind}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
         draft = self._root / f".{artifact_id}.{secrets.token_hex(4)}"
@@ -75,10 +80,22 @@ class ArtifactStore:
             _sync_directory(draft)
             draft.rename(self._root / artifact_id)
             _sync_directory(self._root)
-        except OSError:
+        except (OSError, OverflowError):
             shutil.rmtree(draft, ignore_errors=True)
             raise
         return artifact_id
+
+    def metadata(self, artifact_id: str) -> dict[str, Any]:
+        """What was given to `put` beside the files, which are not read.
+
+        Raises:
+            ArtifactMissing: there is none of that id.
+            ArtifactCorrupt: its manifest can't be read.
+        """
+        try:
+            return dict(json.loads((self._path(artifact_id) / MANIFEST).read_text())["metadata"])
+        except _UNREADABLE as error:
+            raise ArtifactCorrupt(f"{artifact_id}: can't be read: {error}") from error
 
     def open(self, artifact_id: str) -> Artifact:
         """Read and verify.
@@ -87,10 +104,8 @@ class ArtifactStore:
             ArtifactMissing: there is none of that id.
             ArtifactCorrupt: a file is missing, differs from its checksum, or was encrypted with another key.
         """
-        path = self._root / artifact_id
-        if "/" in artifact_id or not path.is_dir():
-            raise ArtifactMissing(f"there is no artifact {artifact_id} in {self._root}")
         try:
+            path = self._path(artifact_id)
             manifest = json.loads((path / MANIFEST).read_text())
             files: dict[str, bytes] = {}
             for name, checksum in manifest["sha256"].items():
@@ -101,8 +116,14 @@ class ArtifactStore:
             return Artifact(artifact_id, manifest["kind"], path, files, manifest["metadata"])
         except Undecipherable as error:
             raise ArtifactCorrupt(f"{artifact_id}: {name}: {error}") from error
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except _UNREADABLE as error:
             raise ArtifactCorrupt(f"{artifact_id}: can't be read: {error}") from error
+
+    def _path(self, artifact_id: str) -> Path:
+        path = self._root / artifact_id
+        if "/" in artifact_id or not path.is_dir():
+            raise ArtifactMissing(f"there is no artifact {artifact_id} in {self._root}")
+        return path
 
 
 def _place(artifact_id: str, name: str) -> bytes:

@@ -3,17 +3,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import insert, text
 
-from storage.artifacts import ArtifactStore
 from storage.cipher import Cipher, Undecipherable
 from storage.database import Database
-from storage.errors import ArtifactCorrupt, ArtifactMissing, DatabaseDown, NotFound, RowRefused
+from storage.errors import DatabaseDown, NotFound, RowRefused
 from storage.models import Base, ClusterRow, PromotionRow
 from storage.repositories import clusters, promotions, state
 
@@ -164,26 +162,6 @@ def test_a_row_that_will_never_fit_is_told_from_a_database_that_is_away(each_dat
     away = Database("sqlite:////nowhere/at/all.db")
     with pytest.raises(DatabaseDown):
         away.ping()
-
-
-def test_an_artifact_is_unreadable_without_the_key_and_to_anybody_else(tmp_path: Path, cipher: Cipher) -> None:
-    artifact_id = ArtifactStore(tmp_path / "a", cipher).put("snapshot", {"a.json": b"a secret prompt"}, {})
-    paths = [tmp_path / "a", *(tmp_path / "a").rglob("*")]
-    assert all(b"secret" not in path.read_bytes() for path in paths if path.is_file())
-    assert {path.stat().st_mode & 0o077 for path in paths} == {0}
-    with pytest.raises(ArtifactCorrupt, match=r"a\.json: .*another key"):
-        ArtifactStore(tmp_path / "a", Cipher(b"o" * 32)).open(artifact_id)
-
-
-def test_an_artifact_that_was_touched_is_refused(tmp_path: Path, cipher: Cipher) -> None:
-    store = ArtifactStore(tmp_path, cipher)
-    artifact_id = store.put("snapshot", {"a.json": b"{}"}, {"calls": 3})
-    assert store.open(artifact_id).files == {"a.json": b"{}"}
-    (tmp_path / artifact_id / "a.json").write_bytes(b"[]")
-    with pytest.raises(ArtifactCorrupt, match=r"a\.json"):
-        store.open(artifact_id)
-    with pytest.raises(ArtifactMissing):
-        store.open("snapshot-none")
 
 
 def test_a_database_that_is_away_is_told_in_one_line() -> None:
