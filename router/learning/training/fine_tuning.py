@@ -69,7 +69,7 @@ def fine_tune(
         progress: told `stage: how far`, with the time left.
 
     Returns:
-        The model card. Where `out` was made by the same arguments before, that one's.
+        The model card. Where `out` was made by the same arguments before, and is still whole, that one's.
 
     Raises:
         TrainingFailed: see `errors.py`. Neither result nor draft is left.
@@ -92,6 +92,8 @@ def fine_tune(
         card = ModelCard.read(out)
         if card is None or card.key != key:
             raise FileExistsError(f"{out} holds another model; give the new one another name")
+        if card.weights != _weights(opened, out, method):
+            raise FileExistsError(f"{out} no longer holds what was trained: remove it, and train again")
         draft.remove()  # a kill may have come between the last two lines
         return card
     draft.begin()
@@ -102,14 +104,13 @@ def fine_tune(
         draft.remove()
         raise
     progress("writing the model")
-    parts = [draft.result] if method is Method.FULL else [opened.path, draft.result]
     card = ModelCard(
         key=key,
         task=task,
         origin=origin,
         licence=opened.licence,
         versions=versions(),
-        weights=weights_digest(*parts),
+        weights=_weights(opened, draft.result, method),
         **asked,
         **asdict(course),
     )
@@ -368,6 +369,11 @@ def _digest(samples: Sequence[Sample]) -> str:
     for sample in samples:
         digest.update(json.dumps([sample.conversation, sample.to_openai(), *map(asdict, sample.weighed)]).encode())
     return digest.hexdigest()
+
+
+def _weights(base: Base, result: Path, method: Method) -> str:
+    """The hash of what was trained: of a whole model, or of an adapter with its base."""
+    return weights_digest(result) if method is Method.FULL else weights_digest(base.path, result)
 
 
 def _is_json(path: Path) -> bool:

@@ -160,6 +160,9 @@ def test_the_same_training_again_is_the_same_model_and_another_is_refused(base: 
     assert [path.name for path in tmp_path.iterdir()] == ["a"], "what a kill left after the last step is gone"
     with pytest.raises(FileExistsError, match="holds another model"):
         fine_tune(base, tmp_path / "a", sorting()[1:], recipe=recipe)
+    (tmp_path / "a" / "adapter_model.safetensors").write_bytes(b"")
+    with pytest.raises(FileExistsError, match="no longer holds what was trained"):
+        fine_tune(base, tmp_path / "a", sorting(), recipe=recipe)
 
 
 def test_a_draft_of_something_else_is_not_taken_up(base: Path, tmp_path: Path) -> None:
