@@ -74,7 +74,7 @@ async def _lifespan(app: FastAPI, settings: Settings, cipher: Cipher, gate: Gate
     serving = Serving(settings.data_dir / "serving.json", database, artifacts, metrics, settings.encoder)
     session = open_session(settings)
     llm = Llm(settings)
-    slm = SlmClient(session, settings, metrics, Reloader(settings))
+    slm = SlmClient(session, settings, metrics, Reloader(settings, database, artifacts))
     copies = Copies(settings, metrics, serving, slm, llm, gate, spool, CopyBudget(database, settings.copy_usd_per_day))
     state = State(
         settings=settings,

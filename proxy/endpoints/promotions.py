@@ -21,7 +21,7 @@ def promote(cluster_id: str, wish: PromotionWish, state: InState, caller: Operat
     """Promote an SLM for a task; in force on all workers within 5 s, on this one at once.
 
     404: no such cluster or SLM server. 409: no valid certificate and no `force` (the message names each missing
-    figure), or the SLM server can't be reached.
+    figure), the SLM server can't be reached, or the adapter is damaged and can't be restored.
     422: the SLM server does not have the model; the message says what it has.
     """
     if wish.force and caller.role < Role.ADMIN:

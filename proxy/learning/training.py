@@ -19,6 +19,7 @@ from proxy.errors import BadRequest, Conflict, NoSuchThing, Unprocessable
 from proxy.learning.curation import curate_cluster
 from proxy.learning.workshop import Workshop
 from proxy.settings import Settings
+from proxy.slm.kept_adapters import keep_adapter
 from proxy.slm.vllm import VllmServer
 from router.contract import OutputContract
 from router.learning.training import recipe as recipes
@@ -89,7 +90,8 @@ def fine_tune(
 ) -> str:
     """Fine-tune a base model on a dataset and register what comes of it. Called again after it was killed, it goes on.
 
-    An adapter can be promoted as it is: vLLM loads it then. A full fine-tune has to be served first.
+    An adapter can be promoted as it is: vLLM loads it then. It is kept as an artifact too, to restore its directory. A
+    full fine-tune has gigabytes: its directory is all there is of it. It has to be served first.
 
     Args:
         base: directory or hub name of the base model; by default what the SLM server says that it serves.
@@ -102,7 +104,8 @@ def fine_tune(
 
     Raises:
         BadRequest: the name can't be a directory's.
-        Conflict: the SLM server can't be reached, another model has that name, or the directory can't be written.
+        Conflict: the SLM server can't be reached, another model has that name, or the directory can't be written. Or
+            the adapter can't be kept: it is registered all the same, and the message says how to go on.
         NoSuchThing: no such SLM server.
         Unprocessable: it can't be trained; the message says why.
         ArtifactMissing, ArtifactCorrupt: the dataset.
@@ -126,6 +129,8 @@ def fine_tune(
             progress=workshop.progress,
         )
     _register(workshop, dataset, dataset_id, server, place, card)
+    if place.is_adapter:
+        _keep(workshop, dataset, place, card)
     return place.name
 
 
@@ -275,3 +280,21 @@ def _register(
             f"trained {place.name}: a whole model, which no running server can load; start one with "
             f"`vllm serve {place.path} --served-model-name {place.name}`, name it in UNDERSTUDY_SLM_URL"
         )
+
+
+def _keep(workshop: Workshop, dataset: Dataset, place: _Place, card: ModelCard) -> None:
+    """Keep a trained adapter as an artifact.
+
+    Raises:
+        Conflict: it can't be written; the adapter stays in its place, registered.
+        ArtifactCorrupt: what was kept of it can't be read.
+    """
+    about = {"name": place.name, "base": card.base, "dataset": dataset.digest}
+    try:
+        keep_adapter(workshop.artifacts, place.path, card.weights, about)
+    except Conflict as error:
+        raise Conflict(
+            f"{place.name} is trained and registered, but no backup of the data directory would have it: {error}. Make "
+            f"room and ask for the same training again, or go on without: `understudy evaluate {dataset.cluster_id} "
+            f"--model {place.name}`"
+        ) from error

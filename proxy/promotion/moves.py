@@ -9,8 +9,10 @@ from typing import Any
 from proxy.errors import BadRequest, Conflict, NoSuchThing
 from proxy.promotion.proof import Proof, is_thin, proof_of, subject_today, whereabouts
 from proxy.settings import Settings
+from proxy.slm.kept_adapters import restore_adapter
 from proxy.slm.vllm import VllmServer
 from router.promotion import Cause, Promotion, Stage, needs_certificate, refusal
+from storage.artifacts import ArtifactStore
 from storage.cipher import Cipher
 from storage.database import Database, ReadSession, WriteSession
 from storage.errors import NotFound
@@ -87,7 +89,7 @@ def promote_cluster(
     cause: Cause = Cause.ASKED,
     after_move: int | None = None,
 ) -> Promotion:
-    """Put an SLM in force for a cluster, its adapter loaded and checked.
+    """Put an SLM in force for a cluster, its adapter restored if need be, loaded and checked.
 
     A retired SLM becomes a candidate again by this; the one that was in force until now is retired.
 
@@ -98,13 +100,15 @@ def promote_cluster(
     Raises:
         NoSuchThing: no such cluster, or no such SLM server.
         BadRequest: a share out of range, `force` without a reason, a stage that can't be promoted to.
-        Conflict: no valid certificate and no `force`; the SLM server can't be reached; or somebody made a move after
-            `after_move`.
+        Conflict: no valid certificate and no `force`; the SLM server can't be reached; the adapter can't be
+            restored; or somebody made a move after `after_move`.
         Unprocessable: the server does not have the model.
         DatabaseDown: nothing was changed.
     """
     with database.read() as session:
         granted = _grant(session, cipher, settings, cluster_id, wish)
+        known = get_model(session, wish.model)
+    restore_adapter(settings, ArtifactStore(settings.artifacts_dir, cipher), known, granted.adapter)
     served = VllmServer(granted.slm, settings.slm_url[granted.slm], settings.slm_api_key).ensure_served(
         wish.model, granted.adapter
     )

@@ -26,6 +26,7 @@ from proxy.proving.comparison import Comparison, encoder_of, standard_of
 from proxy.proving.held_out import HeldOutCalls, held_out_calls
 from proxy.proving.rehearsal import Played, Rehearsal, evidence_of
 from proxy.proving.text_judge import judge_of
+from proxy.slm.kept_adapters import restore_adapter
 from proxy.slm.vllm import VllmServer
 from router.certificate import Certificate, JudgeError, SelfAgreement
 from router.contract import OutputContract
@@ -60,7 +61,8 @@ def evaluate(
 
     Raises:
         NoSuchThing: no such cluster, or no such SLM server.
-        Conflict: the SLM server can't be reached or stops answering; there is nothing to compare with, or by.
+        Conflict: the SLM server can't be reached or stops answering; the adapter can't be restored; there is
+            nothing to compare with, or by.
         BadRequest: there are several SLM servers, and none is named.
         Unprocessable: the server does not have the model, and can't get it.
         DatabaseDown: no certificate was kept.
@@ -71,13 +73,15 @@ def evaluate(
             cluster = get_cluster(session, cipher, cluster_id)
         except NotFound as error:
             raise NoSuchThing(str(error)) from error
-        slm, adapter = whereabouts(settings, get_model(session, model), slm, adapter)
+        known = get_model(session, model)
+        slm, adapter = whereabouts(settings, known, slm, adapter)
     server = checked_server(settings, slm)
     contract = OutputContract.from_json(cluster.contract)
     judge = judge_of(settings, database, cluster_id)
     comparison = Comparison(contract, encoder_of(settings), judge)
     comparison.check_possible(cluster_id)
     workshop.progress("loading the model")
+    restore_adapter(settings, workshop.artifacts, known, adapter)
     served = VllmServer(server, settings.slm_url[server], settings.slm_api_key).ensure_served(model, adapter)
     workshop.progress("reading the log")
     dataset = trained_on(workshop, model)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from proxy.learning.workshop import Workshop
 from proxy.settings import Settings
+from proxy.slm.kept_adapters import artifact_of
 from storage.repositories.certificates import list_certificates
 from storage.repositories.registry import get_model
 from tests.conftest import understudy
@@ -42,5 +43,7 @@ def test_a_task_is_trained_and_certified_by_one_command(tmp_path: Path) -> None:
         assert (registered.slm, registered.base) == ("gpu", fake.base)
         assert registered.adapter is not None
         assert (Path(registered.adapter) / "adapter_config.json").exists()
+        kept_adapters = [path.name for path in workshop.settings.artifacts_dir.glob("adapter-*")]
+        assert kept_adapters == [artifact_of(registered.weights or "")], "not those of the bake-off"
         assert (found["evaluate"]["passes"], found["evaluate"]["certificate_id"]) == (True, kept.certificate_id)
         workshop.database.close()

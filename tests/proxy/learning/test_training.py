@@ -18,6 +18,7 @@ from proxy.learning.training import fine_tune, make_dataset, open_dataset, train
 from proxy.learning.workshop import Workshop
 from proxy.proving.evaluation import evaluate
 from proxy.settings import Settings
+from proxy.slm.kept_adapters import artifact_of
 from proxy.slm.vllm import VllmServer
 from router.learning.curation.weighed import WeighedToken
 from router.learning.training.model_card import ModelCard
@@ -135,14 +136,28 @@ def test_a_trained_adapter_is_registered_and_served(workshop: Workshop, base: Pa
     VllmServer("gpu", fake.url).ensure_served(name, row.adapter)
     assert fake.adapters == {name: str(place)}
     assert fine_tune(workshop, dataset_id, recipe=RECIPE) == name, "there already"
+    kept = workshop.artifacts.open(artifact_of(card.weights))
+    assert kept.files == {path.name: path.read_bytes() for path in place.iterdir()}
+    assert {"adapter_model.safetensors", "adapter_config.json", "model-card.json"} <= set(kept.files)
     dataset = trained_on(workshop, name)
     assert dataset is not None
+    assert (kept.kind, kept.metadata["name"], kept.metadata["base"], kept.metadata["dataset"]) == (
+        "adapter", name, str(base), dataset.digest,
+    )  # fmt: skip
     assert dataset.digest == open_dataset(workshop, dataset_id).digest
+    shutil.rmtree(kept.path)
+    kept.path.write_bytes(b"")  # now nothing can be kept in its place
+    with pytest.raises(Conflict, match=f"{name} is trained and registered, but .* can't be kept.*Make room"):
+        fine_tune(workshop, dataset_id, recipe=RECIPE)
+    kept.path.unlink()
+    fine_tune(workshop, dataset_id, recipe=RECIPE)
+    assert workshop.artifacts.open(kept.artifact_id).files == kept.files, "the same training keeps it, trained once"
 
 
 def test_a_model_is_proved_on_the_calls_that_its_dataset_kept(workshop: Workshop, fake: FakeVllm) -> None:
     name = fine_tune(workshop, make_dataset(workshop, "c-1"), recipe=RECIPE)
     log_calls(workshop, CALLS, seed=2)
+    shutil.rmtree(workshop.settings.adapters_dir)  # the volume is lost
     fake.answerer = lambda request: (answer_to(request["messages"][-1]["content"]), 0.99)
     _, certificate = evaluate(workshop, "c-1", name)
     assert (certificate.n, certificate.failures) == (15, 0), "a new split would hold out 30"

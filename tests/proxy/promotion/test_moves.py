@@ -32,6 +32,7 @@ from storage.repositories.state import serving_version
 from tests.postgresql import PostgreSQL
 from tests.proxy.certificates import certificate_of
 from tests.proxy.fake_vllm import FakeVllm
+from tests.proxy.slm.kept import keep_one
 from tests.storage.conftest import make_record
 
 CIPHER = Cipher(bytes(32))
@@ -128,6 +129,33 @@ def test_a_wish_that_rests_on_what_is_no_longer_so_stands_back(database: Databas
             database, CIPHER, settings, "c-1", Wish("tiny", Stage.SHADOW), "autopilot", Cause.EVIDENCE, seen
         )
     assert in_force(database) == []
+
+
+@pytest.mark.parametrize("damage", ["gone", "changed"])
+def test_an_adapter_that_was_trained_here_is_restored_before_it_is_loaded(
+    database: Database, settings: Settings, fake: FakeVllm, damage: str
+) -> None:
+    kept = keep_one(settings, CIPHER)
+    with database.write() as session:
+        register_model(session, kept.row())
+    kept.damage(damage)
+    promote(database, settings, forced("triage"))
+    assert kept.is_whole()
+    assert fake.adapters == {"triage": str(kept.place)}
+    assert in_force(database) == [("triage", "live", 1.0)]
+
+
+def test_an_adapter_that_is_damaged_for_good_is_not_promoted(
+    database: Database, settings: Settings, fake: FakeVllm
+) -> None:
+    kept = keep_one(settings, CIPHER)
+    with database.write() as session:
+        register_model(session, kept.row())
+    kept.damage("changed")
+    (kept.artifact / "adapter_model.safetensors").write_bytes(b"")
+    with pytest.raises(Conflict, match=r"can't be restored: adapter-.* does not have the checksum"):
+        promote(database, settings, forced("triage"))
+    assert (fake.loaded, in_force(database), moves(database)) == ([], [], [])
 
 
 def test_force_is_none_where_there_is_proof(database: Database, settings: Settings) -> None:

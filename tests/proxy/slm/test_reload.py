@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from proxy.settings import Settings
 from proxy.slm.reload import Reloader
 from router.promotion import Promotion, Stage
+from storage.artifacts import ArtifactStore
+from storage.cipher import Cipher
+from storage.database import Database
+from storage.repositories.registry import register_model
 from tests.conftest import wait_for
 from tests.proxy.fake_vllm import FakeVllm
+from tests.proxy.slm.kept import keep_one
 
+CIPHER = Cipher(bytes(32))
 PROMOTION = Promotion("c-1", "triage", Stage.LIVE, 1.0, "gpu", "/adapters/triage", 1024)
 
 
@@ -24,8 +32,14 @@ def fake() -> Iterator[FakeVllm]:
 
 
 @pytest.fixture
-def reload(fake: FakeVllm) -> Reloader:
-    return Reloader(Settings(slm_url={"gpu": fake.url}))
+def settings(fake: FakeVllm, tmp_path: Path) -> Settings:
+    return Settings(slm_url={"gpu": fake.url}, data_dir=tmp_path)
+
+
+@pytest.fixture
+def reload(settings: Settings) -> Reloader:
+    """Its database is away."""
+    return Reloader(settings, Database("sqlite:////nowhere/at/all.db"), ArtifactStore(settings.artifacts_dir, CIPHER))
 
 
 def _loading() -> list[threading.Thread]:
@@ -51,3 +65,32 @@ def test_a_server_that_can_not_load_it_harms_nothing(fake: FakeVllm, reload: Rel
     reload(PROMOTION)
     wait_for(lambda: not _loading(), 10)
     assert fake.adapters == {}
+
+
+def test_an_adapter_whose_files_are_gone_too_is_restored_before_it_is_loaded(
+    fake: FakeVllm, settings: Settings
+) -> None:
+    kept = keep_one(settings, Cipher.open(settings.data_dir))
+    database = Database(settings.database)
+    database.upgrade(Cipher.open(settings.data_dir))
+    with database.write() as session:
+        register_model(session, kept.row())
+    kept.damage("volume-gone")
+    Reloader(settings, database, kept.artifacts)(replace(PROMOTION, adapter=str(kept.place)))
+    wait_for(lambda: fake.adapters == {"triage": str(kept.place)}, 10)
+    assert kept.is_whole()
+    database.close()
+
+
+def test_a_damaged_adapter_that_can_not_be_restored_is_not_loaded(fake: FakeVllm, settings: Settings) -> None:
+    kept = keep_one(settings, Cipher.open(settings.data_dir))
+    database = Database(settings.database)
+    database.upgrade(Cipher.open(settings.data_dir))
+    with database.write() as session:
+        register_model(session, kept.row())
+    kept.damage("changed")
+    (kept.artifact / "adapter_model.safetensors").unlink()
+    Reloader(settings, database, kept.artifacts)(replace(PROMOTION, adapter=str(kept.place)))
+    wait_for(lambda: not _loading(), 10)
+    assert fake.loaded == []
+    database.close()
