@@ -245,7 +245,10 @@ def test_a_repeated_call_is_another_call(tmp_path: Path) -> None:
         (b'{"request": {"messa\n{"request": {"messages": []}, "response": {}}\n', "line 1: not JSON"),
         (b"", "no answered call in it"),
         (b"\x1f\x8b\x08\x00broken", "can't be read"),
-        (gzip.compress(b'{"request": {"messages": []}, "response": {"choices": []}}\n' * 99)[:-20], "can't be read"),
+        (
+            gzip.compress(b'{"request": {"messages": []}, "response": {"choices": []}}\n' * 99, mtime=0)[:-20],
+            "can't be read",
+        ),
     ],
 )
 def test_nothing_of_a_broken_file_is_imported(tmp_path: Path, content: bytes, said: str) -> None:
