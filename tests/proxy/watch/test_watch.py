@@ -580,7 +580,7 @@ def test_the_disagreement_on_show_is_what_was_certified_and_audited_together(wor
 def test_a_regression_by_ten_points_is_noticed_within_200_served_calls_at_full_audit(
     world: World, rate: float, most: int
 ) -> None:
-    """With 500 certified conversations. The mean of three lives; from 2 % on it takes longer: see `proof/audit.py`."""
+    """With 500 certified conversations. The mean of three lives; from 3 % on it takes longer: see `proof/audit.py`."""
     served = []
     for seed in range(3):
         draw = random.Random(seed)

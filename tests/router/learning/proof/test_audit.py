@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.special import rel_entr
+from scipy.stats import binom
 
 from router.certificate import Certificate, JudgeError, Subject
 from router.learning.proof.agreement import Outcome
 from router.learning.proof.audit import FALSE_DEMOTION, Alarm, Audit, AuditInvalid
-from router.learning.proof.betting import ChangeTest, RateTest
+from router.learning.proof.betting import RateTest, RegressionTest
 from router.learning.proof.certification import Provenance, certify
 from router.learning.proof.evidence import Evidence
 from router.learning.proof.standard import Standard
@@ -35,14 +37,6 @@ def audited(audit: Audit, *outcomes: Outcome) -> Audit:
     for outcome in outcomes:
         audit = audit.observe(f"conversation {audit.n + audit.uncompared}", outcome)
     return audit
-
-
-def both_tests(lives: int, failures: NDArray[np.int64] | int, n: int) -> tuple[RateTest, ChangeTest]:
-    return RateTest.start(0.05, (lives,)), ChangeTest.start(0.05, failures, n, (lives,))
-
-
-def demoted(tests: tuple[RateTest, ChangeTest]) -> NDArray[np.bool_]:
-    return tests[0].rejects(FALSE_DEMOTION / 2) | tests[1].rejects(FALSE_DEMOTION / 2)
 
 
 def test_an_slm_that_never_disagrees_raises_no_alarm() -> None:
@@ -88,7 +82,7 @@ def test_an_llm_that_gives_no_answer_says_nothing_about_the_slm() -> None:
 def test_what_could_not_be_compared_before_is_no_part_of_how_good_the_slm_was() -> None:
     known = Evidence.of(np.ones(100), np.arange(100) < 1)
     with_unknown = Evidence.of(np.ones(110), np.arange(110) < 1, incomparable=np.arange(110) >= 100)
-    states = [Audit.start(certificate_of(evidence), STANDARD).change.to_json() for evidence in (known, with_unknown)]
+    states = [Audit.start(certificate_of(evidence), STANDARD).test.to_json() for evidence in (known, with_unknown)]
     assert states[0] == states[1]
 
 
@@ -138,12 +132,11 @@ def test_at_most_one_of_ten_thousand_kept_promises_is_demoted() -> None:
     rates = rng.uniform(0, 0.05, 3 * LIVES)
     failures = rng.binomial(200, rates)
     passed = np.flatnonzero(failures <= allowed)[:LIVES]
-    rates, tests = rates[passed], both_tests(len(passed), failures[passed], 200)
+    rates, test = rates[passed], RegressionTest.start(0.05, failures[passed], 200, (len(passed),))
     assert len(rates) == LIVES
     for _ in range(400):
-        happened = rng.random(LIVES) < rates
-        tests = tests[0].observe(happened), tests[1].observe(happened)
-    assert demoted(tests).sum() <= 1
+        test = test.observe(rng.random(LIVES) < rates)
+    assert test.rejects(FALSE_DEMOTION).sum() <= 1
 
 
 def test_a_promise_kept_to_the_very_edge_in_waves_is_not_called_broken() -> None:
@@ -153,35 +146,45 @@ def test_a_promise_kept_to_the_very_edge_in_waves_is_not_called_broken() -> None
     for time in range(400):
         rates = np.where(edge, 0.05, 0.025 + 0.025 * np.sin(time / 20))
         test = test.observe(rng.random(LIVES) < rates)
-    assert test.rejects(FALSE_DEMOTION / 2).sum() <= 1
+    assert test.rejects(FALSE_DEMOTION).sum() <= 1
 
 
 def noticed_after(before: float, history: int, certified: tuple[int, int]) -> float:
     """Audited conversations, on average over 500 lives, until a rise by ten points raises an alarm."""
     rng, lives, horizon = np.random.default_rng(5), 500, 1200
-    tests, after = both_tests(lives, *certified), np.full(lives, horizon)
+    test, after = RegressionTest.start(0.05, *certified, (lives,)), np.full(lives, horizon)
     for time in range(-history, horizon):
-        happened = rng.random(lives) < before + 0.1 * (time >= 0)
-        tests = tests[0].observe(happened), tests[1].observe(happened)
+        test = test.observe(rng.random(lives) < before + 0.1 * (time >= 0))
         if time >= 0:
-            after = np.where(demoted(tests) & (after == horizon), time + 1, after)
+            after = np.where(test.rejects(FALSE_DEMOTION) & (after == horizon), time + 1, after)
             if (after < horizon).all():
                 break
     return float(after.mean())
 
 
+def least_after(before: float, history: int, certified: tuple[int, int]) -> float:
+    """What no test can do better: see `audit.py`."""
+
+    def divergence(of: float) -> NDArray[np.float64]:
+        return np.asarray(rel_entr(of, rates) + rel_entr(1 - of, 1 - rates))
+
+    rates = np.linspace(1e-4, 0.05, 500)
+    seen = binom.logpmf(*certified, rates) - history * divergence(before)
+    return float(((seen - np.log(FALSE_DEMOTION)) / divergence(before + 0.1)).max())
+
+
 @pytest.mark.parametrize(
     ("before", "history", "certified", "within"),
     [
-        (0.0, 0, (0, 500), 100), (0.0, 300, (0, 59), 150), (0.01, 0, (5, 500), 170), (0.01, 1000, (5, 500), 170),
-        (0.02, 300, (10, 500), 240), (0.03, 300, (15, 500), 290), (0.05, 0, (0, 59), 170), (0.05, 300, (0, 59), 210),
+        (0.0, 0, (0, 500), 60), (0.0, 300, (0, 59), 120), (0.01, 0, (5, 500), 130), (0.01, 1000, (5, 500), 140),
+        (0.02, 0, (10, 500), 200), (0.03, 0, (15, 500), 230), (0.03, 300, (15, 500), 255), (0.05, 0, (0, 59), 140),
     ],
 )  # fmt: skip
 def test_a_regression_by_ten_points_is_noticed_within_so_many_audited_conversations(
     before: float, history: int, certified: tuple[int, int], within: int
 ) -> None:
-    assert noticed_after(before, history, certified) <= within
+    assert least_after(before, history, certified) <= noticed_after(before, history, certified) <= within
 
 
-def test_a_thin_certificate_takes_longer_to_speak() -> None:
-    assert 200 < noticed_after(0.01, 0, (0, 59)) < 450
+def test_a_thin_certificate_takes_longer_to_speak_and_nothing_could_be_done_about_that() -> None:
+    assert 200 < least_after(0.01, 0, (0, 59)) < noticed_after(0.01, 0, (0, 59)) < 330

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from router.learning.proof.betting import ChangeTest, RateTest, _log_stake, confidence_sequence
+from router.learning.proof.betting import ChangeTest, RateTest, RegressionTest, _log_stakes, confidence_sequence
 from router.learning.proof.bounds import lower_bound, upper_bound
 
 LENGTH = 12
@@ -50,19 +50,20 @@ def test_nobody_wins_on_average_whatever_came_before_while_the_limit_is_kept(lim
 
 @pytest.mark.parametrize("limit", [0.05, 0.3])
 @pytest.mark.parametrize("past", [0, 3])
-def test_no_alarm_of_change_beyond_its_level_while_nothing_changes(limit: float, past: int) -> None:
-    """Over all sequences, the first outcomes being the past. By Markov's inequality at every level at once."""
-    test = ChangeTest.start(limit, SEQUENCES[:, :past].sum(axis=1), past, (len(SEQUENCES),))
+def test_no_alarm_beyond_its_level_while_nothing_changes(limit: float, past: int) -> None:
+    """Over all sequences, the first outcomes being the past. By Ville's inequality at every level at once."""
+    test = RegressionTest.start(limit, SEQUENCES[:, :past].sum(axis=1), past, (len(SEQUENCES),))
+    change = test.change.wealth
     for time in range(past, LENGTH):
         test = test.observe(SEQUENCES[:, time])
-    wealth = np.exp(test.peak)
-    for rate in np.linspace(0, limit, 8):
-        for level in (1.5, 2, 5, 20, 100):
-            assert chances(rate)[wealth >= level].sum() <= 1 / level + 1e-9
+        change = np.maximum(change, test.change.wealth)
+    for peak in (change, test.peak):
+        for rate, level in itertools.product(np.linspace(0, limit, 8), (1.5, 2, 5, 20, 100)):
+            assert chances(rate)[peak >= np.log(level)].sum() <= 1 / level + 1e-9
 
 
 def test_all_gamblers_who_will_ever_join_have_no_more_than_the_first_ones_money() -> None:
-    stakes = np.exp([_log_stake(joined) for joined in range(100_000)]) * 4
+    stakes = np.exp([_log_stakes(joined) for joined in range(100_000)])
     assert 0.99 <= stakes.sum() <= 1
 
 
@@ -71,28 +72,34 @@ def test_a_stored_state_goes_on_as_if_nothing_had_happened(
     outcomes: list[bool], limit: float, data: st.DataObject
 ) -> None:
     pause = data.draw(st.integers(0, len(outcomes)))
-    rate, change = RateTest.start(limit), ChangeTest.start(limit, 1, 40)
-    stored_rate, stored_change = rate, change
+    test = stored = RegressionTest.start(limit, 1, 40)
     for place, outcome in enumerate(outcomes):
-        rate, change = rate.observe(outcome), change.observe(outcome)
+        test = test.observe(outcome)
         if place == pause:
-            stored_rate = RateTest.from_json(json.loads(json.dumps(stored_rate.to_json())))
-            stored_change = ChangeTest.from_json(json.loads(json.dumps(stored_change.to_json())))
-        stored_rate, stored_change = stored_rate.observe(outcome), stored_change.observe(outcome)
-    assert stored_rate.to_json() == rate.to_json()
-    assert stored_change.to_json() == change.to_json()
+            stored = RegressionTest.from_json(json.loads(json.dumps(stored.to_json())))
+        stored = stored.observe(outcome)
+    assert stored.to_json() == test.to_json()
+
+
+@pytest.mark.parametrize("change_peak", [9.9, 9.91])
+def test_an_alarm_from_when_each_test_had_its_own_stays_one(change_peak: float) -> None:
+    """At half of 1e-4 each; 9.9035 is its logarithm."""
+    old = RegressionTest.start(0.05, 1, 40).to_json()
+    del old["peak"]
+    old["change"]["peak"] = change_peak
+    assert RegressionTest.from_json(old).rejects(1e-4) == (change_peak > 9.9035)
 
 
 def test_many_lives_at_once_are_the_same_as_one_after_the_other() -> None:
     rng = np.random.default_rng(3)
     outcomes = rng.random((5, 200)) < 0.1
-    together = RateTest.start(0.05, (5,)), ChangeTest.start(0.05, np.arange(5), 100, (5,))
-    alone = [(RateTest.start(0.05), ChangeTest.start(0.05, k, 100)) for k in range(5)]
+    together = RegressionTest.start(0.05, np.arange(5), 100, (5,))
+    alone = [RegressionTest.start(0.05, k, 100) for k in range(5)]
     for time in range(200):
-        together = together[0].observe(outcomes[:, time]), together[1].observe(outcomes[:, time])
-        alone = [(a.observe(x), c.observe(x)) for (a, c), x in zip(alone, outcomes[:, time], strict=True)]
-    assert np.allclose(together[0].peak, [float(a.peak) for a, _ in alone])
-    assert np.allclose(together[1].peak, [float(c.peak) for _, c in alone])
+        together = together.observe(outcomes[:, time])
+        alone = [test.observe(outcome) for test, outcome in zip(alone, outcomes[:, time], strict=True)]
+    assert np.allclose(together.peak, [float(test.peak) for test in alone])
+    assert np.allclose(together.promise.peak, [float(test.promise.peak) for test in alone])
 
 
 @pytest.mark.parametrize("limit", [0.0, 1.0, float("nan"), -1.0])
