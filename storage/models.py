@@ -270,7 +270,8 @@ class PromotionRow(Base):
     Attributes:
         certificate_id: what it was granted on; None where it was forced, or serves nobody.
         min_confidence: an answer less sure is not served; None where no certificate says so.
-        audit_share: of its served calls that the LLM answers too; None: `UNDERSTUDY_AUDIT_SHARE`.
+        audit_share: of its served calls that the LLM answers too, as it is now; None: `UNDERSTUDY_AUDIT_SHARE`.
+        asked_audit_share: the one that was asked for when it was made.
     """
 
     __tablename__ = "promotions"
@@ -301,6 +302,7 @@ class PromotionRow(Base):
     certificate_id: Mapped[int | None]
     min_confidence: Mapped[float | None]
     audit_share: Mapped[float | None]
+    asked_audit_share: Mapped[float | None]
 
 
 class WatchRow(Base):

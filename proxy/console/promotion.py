@@ -120,6 +120,7 @@ def _wish(fields: dict[str, str]) -> PromotionWish:
         adapter=None,
         force=fields.get("force") == "yes",
         reason=fields.get("reason", "").strip()[:MAX_CHARS] or None,
+        audit_share=None,
     )
 
 

@@ -26,6 +26,13 @@ class PromotionWish(BaseModel):
     adapter: str | None = Field(None, description="LoRA adapter's path, as the SLM server sees it")
     force: bool = Field(False, description="without a certificate; needs a reason and the admin role")
     reason: str | None = None
+    audit_share: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="of its served calls that the LLM answers too, and more where there is doubt; 0: never any; "
+        "null: UNDERSTUDY_AUDIT_SHARE",
+    )
 
 
 class ModelEntry(BaseModel):
@@ -56,7 +63,7 @@ class PromotionShown(BaseModel):
     version: int
     min_confidence: float | None = Field(description="mean token probability that its certificate asks of an answer")
     audit_share: float | None = Field(
-        None, description="of its served calls that the LLM answers too; null: UNDERSTUDY_AUDIT_SHARE"
+        None, description="of its served calls that the LLM answers too now; null: UNDERSTUDY_AUDIT_SHARE"
     )
 
 

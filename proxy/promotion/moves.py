@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from proxy.errors import BadRequest, Conflict, NoSuchThing
-from proxy.promotion.proof import Proof, is_thin, proof_of, subject_today, whereabouts
+from proxy.promotion.audit_share import audit_share, full_share
+from proxy.promotion.proof import Proof, proof_of, subject_today, whereabouts
 from proxy.settings import Settings
 from proxy.slm.kept_adapters import restore_adapter
 from proxy.slm.vllm import VllmServer
@@ -18,7 +19,7 @@ from storage.database import Database, ReadSession, WriteSession
 from storage.errors import NotFound
 from storage.models import PromotionRow, StageMoveRow
 from storage.repositories import promotions as rows
-from storage.repositories.clusters import check_cluster
+from storage.repositories.clusters import check_cluster, get_cluster
 from storage.repositories.moves import add_move, last_move, newest_move
 from storage.repositories.registry import audit, get_model
 from storage.repositories.state import lock_serving
@@ -35,7 +36,8 @@ class Wish:
         slm: server name; may be left out where there is one server only, or the model is registered.
         adapter: path as the SLM server sees it; may be left out for a registered model.
         force: go without a valid certificate; needs `reason`.
-        audit_share: of the served calls that the LLM answers too, in [0, 1]; None: `UNDERSTUDY_AUDIT_SHARE`.
+        audit_share: of the served calls that the LLM answers too, in [0, 1], and more where there is doubt; 0 forbids
+            audits. None: `UNDERSTUDY_AUDIT_SHARE`.
     """
 
     model: str
@@ -128,6 +130,9 @@ def promote_cluster(
         if step.stage is Stage.RETIRED:
             step.to(Stage.CANDIDATE, cause, wish.reason)
         step.to(wish.stage, cause, wish.reason, granted.proof.figures() | {"share": granted.share})
+        task = get_cluster(session, cipher, cluster_id)
+        full = full_share(task.calls, task.conversations)
+        proved = granted.proof.certificate if needs_certificate(wish.stage) and not granted.proof.missing else None
         row = rows.promote(
             session,
             PromotionRow(
@@ -144,7 +149,8 @@ def promote_cluster(
                 created_at=datetime.now(UTC),
                 certificate_id=None if granted.proof.missing else granted.proof.certificate_id,
                 min_confidence=granted.proof.min_confidence,
-                audit_share=_audit_share(wish, granted.proof),
+                audit_share=audit_share(wish.audit_share, settings.audit_share, full, proved.n if proved else None),
+                asked_audit_share=wish.audit_share,
             ),
         )
         audit(
@@ -316,14 +322,6 @@ def _grant(session: ReadSession, cipher: Cipher, settings: Settings, cluster_id:
     if needs_certificate(wish.stage) and proof.missing and not wish.force:
         raise Conflict(_unproved(wish.model, settings, proof))
     return _Grant(share, checked_server(settings, slm), adapter, proof)
-
-
-def _audit_share(wish: Wish, proof: Proof) -> float | None:
-    """What is wished; else a thin certificate is audited in full, until the watch has seen enough of its SLM."""
-    if wish.audit_share is not None:
-        return wish.audit_share
-    serves = needs_certificate(wish.stage) and proof.certificate is not None and not proof.missing
-    return 1.0 if serves and proof.certificate is not None and is_thin(proof.certificate) else None
 
 
 def _unproved(model: str, settings: Settings, proof: Proof) -> str:

@@ -24,8 +24,6 @@ from storage.repositories.registry import get_model
 
 log = structlog.get_logger()
 
-#: Certified and audited conversations together, from which on an audit may sample.
-FULL_AUDIT_CONVERSATIONS = 300
 _VOIDING = tuple(cause.value for cause in Cause if cause.voids_certificate)
 _SHOWN = ("n", "failures", "disagreement_bound", "coverage", "threshold", "alpha", "delta", "source", "data_hash")
 
@@ -113,15 +111,6 @@ def voided_at(session: ReadSession, cluster_id: str, model: str) -> datetime | N
     """When the world last disproved what was proved of an SLM on a task: what it did before proves nothing."""
     void = last_move(session, cluster_id, model, _VOIDING)
     return void.at if void else None
-
-
-def is_thin(certificate: Certificate, audited: int = 0) -> bool:
-    """Whether so little is known of an SLM that all it serves should be audited: see `router.learning.proof.audit`.
-
-    Args:
-        audited: conversations, beside those that were certified.
-    """
-    return certificate.n + audited < FULL_AUDIT_CONVERSATIONS
 
 
 def _void_since(session: ReadSession, certificate: Certificate, subject: Subject) -> dict[str, str]:

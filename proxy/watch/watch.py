@@ -1,6 +1,7 @@
 """What keeps promotions honest, beside serving: the learner calls `look` every second.
 
     copies judged (judging.py)  →  the audit of each promotion (watched.py)  →  an alarm ends it
+                                →  doubt (promotion/audit_share.py)  →  it is audited in full, for a while
                                 →  evidence from the shadow (shadow_proof.py)  →  a certificate, once it suffices
     certificates that no longer hold   →  back to the shadow
     an SLM that keeps failing (slm_health.py), payloads that drift (payload_drift.py)  →  the end
@@ -22,9 +23,10 @@ import structlog
 
 from proxy.errors import NoSuchThing, UnderstudyError
 from proxy.logs import OncePerMinute
+from proxy.promotion.audit_share import audit_share, full_share
 from proxy.promotion.autopilot import proposal_for
 from proxy.promotion.moves import Wish, demote_cluster, promote_cluster, return_to_shadow, void_proof
-from proxy.promotion.proof import is_thin, proof_of, subject_today
+from proxy.promotion.proof import proof_of, subject_today
 from proxy.settings import Settings
 from proxy.watch.judging import Judge, Judged
 from proxy.watch.payload_drift import PayloadDrift
@@ -40,14 +42,14 @@ from router.snapshot import Snapshot
 from storage.artifacts import ArtifactStore
 from storage.cipher import Cipher
 from storage.database import Database, ReadSession
-from storage.errors import DatabaseDown, StorageError
+from storage.errors import DatabaseDown, NotFound, StorageError
 from storage.models import PromotionRow
 from storage.repositories import state as states
 from storage.repositories.calls import recent_attempts
 from storage.repositories.certificates import (
     newest_certificates,
 )
-from storage.repositories.clusters import cluster_ids, snapshots_since
+from storage.repositories.clusters import cluster_ids, get_cluster, snapshots_since
 from storage.repositories.copies import copies_to_judge, note_verdict
 from storage.repositories.moves import newest_move
 from storage.repositories.promotions import current_promotions, set_audit_share
@@ -172,7 +174,6 @@ class Watch:
             missing = self._missing_proof(session, promotion)
             failing = self._is_failing(session, promotion)
             drift = self._drift.look(session, promotion, one.drift)
-            certificate = granted_on(session, promotion)
         self._on_alarm(one)
         if drift is not None:
             self._keep_drift(promotion, drift)
@@ -181,10 +182,30 @@ class Watch:
             self._to_shadow(promotion, Cause.UNPROVED, reason, {"missing": missing})
         elif failing:
             self._end(promotion, Cause.SLM_FAILING, "its SLM has failed most of its calls for minutes", failing)
-        elif promotion.audit_share == 1 and certificate is not None and not is_thin(certificate, one.audit.n):
+        elif needs_certificate(Stage(promotion.stage)):
+            self._keep_audit_share(one)
+
+    def _keep_audit_share(self, one: Watched) -> None:
+        """Have as many of its calls audited as what is known of it asks for now."""
+        promotion = one.promotion
+        with self._database.read() as session:
+            certificate = granted_on(session, promotion)
+            task = get_cluster(session, self._cipher, promotion.cluster_id)
+        asked, full = promotion.asked_audit_share, full_share(task.calls, task.conversations)
+        known = certificate.n + one.audit.n if certificate else None
+        in_doubt = one.audit.is_in_doubt(already=promotion.audit_share != asked)
+        share = audit_share(asked, self._settings.audit_share, full, known, in_doubt)
+        if share == promotion.audit_share:
+            return
+        try:
             with self._database.write() as session:
                 states.lock_serving(session)
-                set_audit_share(session, promotion.promotion_id, None)
+                set_audit_share(session, promotion.promotion_id, share)
+        except NotFound:
+            return  # it has ended meanwhile
+        event = "audit.as_before" if share == asked else "audit.in_full"
+        log.info(event, cluster=promotion.cluster_id, model=promotion.model, share=share, n=one.audit.n,
+                 doubt=round(one.audit.doubt, 2))  # fmt: skip
 
     def _missing_proof(self, session: ReadSession, promotion: PromotionRow) -> dict[str, str]:
         """What a promotion that serves on a certificate lacks today.

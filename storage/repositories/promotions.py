@@ -45,7 +45,7 @@ def promote(session: WriteSession, row: PromotionRow) -> PromotionRow:
 
 
 def set_audit_share(session: WriteSession, promotion_id: int, share: float | None) -> None:
-    """Have another share of a promotion's served calls audited: all while it is young, fewer when it has proved itself.
+    """Have another share of a promotion's served calls audited; what was asked for stays on record.
 
     Raises:
         NotFound: it is not in force.

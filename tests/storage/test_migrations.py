@@ -19,6 +19,7 @@ from storage.migrations import HERE, newest_version
 from storage.records import CallFacts
 from storage.repositories.calls import count_calls, get_call, insert_calls
 from storage.repositories.forgetting import Forgetting
+from storage.repositories.promotions import current_promotions
 from tests.storage.conftest import make_record
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -98,6 +99,29 @@ def test_an_older_log_goes_on_and_forgets(empty_database: Database, cipher: Ciph
         assert get_call(session, cipher, record.call_id).request_body == record.request_body
         assert get_call(session, cipher, one).request_body == b'{"messages":[' + SAID[0] + b"]}"
         assert count_calls(session) == 2
+
+
+@pytest.mark.parametrize(("share", "asked"), [(None, None), (0.1, 0.1), (0.0, 0.0), (1.0, None)])
+def test_an_audit_share_that_was_asked_for_is_known_as_such(
+    empty_database: Database, cipher: Cipher, share: float | None, asked: float | None
+) -> None:
+    """A share of 1 was the watch's, for a thin certificate."""
+    config = Config()
+    config.set_main_option("script_location", str(HERE))
+    with sa.create_engine(empty_database.url, poolclass=sa.NullPool).begin() as connection:
+        config.attributes |= {"connection": connection, "cipher": cipher}
+        command.upgrade(config, "0008")
+        tables = sa.MetaData()
+        tables.reflect(connection)
+        row = {
+            "cluster_id": "c-1", "model": "m", "stage": "live", "share": 1.0, "slm": "gpu", "forced": False,
+            "actor": "a", "created_at": NOON, "audit_share": share,
+        }  # fmt: skip
+        connection.execute(tables.tables["promotions"].insert(), [row])
+    empty_database.upgrade(cipher)
+    with empty_database.read() as session:
+        [promotion] = current_promotions(session)
+        assert (promotion.audit_share, promotion.asked_audit_share) == (share, asked)
 
 
 def test_an_older_log_of_another_key_stays_as_it_is(empty_database: Database, cipher: Cipher) -> None:

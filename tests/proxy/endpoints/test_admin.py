@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from proxy.promotion.moves import Wish
+from router.promotion import Stage
 from storage.cipher import Cipher
 from storage.ids import format_call_id
 from storage.models import PromotionRow
@@ -107,6 +110,14 @@ async def test_live_without_a_certificate_names_the_missing_figures(api: Api) ->
     refused = await api.client.post("/admin/v1/clusters/c-1/promotions", json={"model": "m", "stage": "live"})
     for figure in ("n", "failures", "disagreement_bound"):
         assert figure in refused.json()["error"]["message"]
+
+
+async def test_what_the_command_line_asks_a_proxy_is_understood(api: Api) -> None:
+    """It sends a whole wish, and the answer is about that."""
+    api.learn()
+    refused = await api.client.post("/admin/v1/clusters/c-1/promotions", json=asdict(Wish("m", Stage.LIVE)))
+    assert refused.status_code == 409
+    assert "no certificate" in refused.json()["error"]["message"]
 
 
 async def test_a_task_shows_what_was_proved_and_every_step(api: Api) -> None:

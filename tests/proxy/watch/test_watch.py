@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from proxy.promotion.autopilot import proposal_for
 from proxy.promotion.moves import Wish, demote_cluster, promote_cluster
@@ -315,6 +316,62 @@ def test_a_thin_certificate_is_audited_in_full_until_enough_is_known(world: Worl
     world.certify(n=300)
     world.promote()
     assert world.in_force.audit_share is None
+
+
+def test_a_rising_disagreement_is_audited_in_full_before_it_demotes(world: World) -> None:
+    world.certify()
+    version, shares = world.promote(), []
+    while world.in_force:
+        shares.append(world.in_force.audit_share)
+        world.audit(version, len(shares) % 8 != 1)
+        world.look()
+    assert shares[0] is None
+    assert set(shares[1:]) == {1.0}
+    assert 10 < len(shares) < 100
+    assert world.last_move.cause == "bound_broken"
+
+
+@pytest.mark.parametrize("asked", [None, 0.1])
+def test_a_life_that_calms_down_is_audited_as_before(world: World, asked: float | None) -> None:
+    world.certify()
+    version = world.promote(audit_share=asked)
+    with capture_logs() as logs:
+        for agree, share in ((True, asked), (False, 1.0), (True, 1.0)):
+            world.audit(version, *[agree] * (30 if agree else 1))
+            world.look()
+            assert world.in_force
+            assert world.in_force.audit_share == share
+        world.look(world.new_watch())
+        assert world.in_force.audit_share == 1.0, "a restart forgets no doubt"
+        world.audit(version, *[True] * 30)
+        world.look()
+    assert world.in_force
+    assert world.in_force.audit_share == asked
+    assert [(line["event"], line["cluster"]) for line in logs if line["event"].startswith("audit.")] == [
+        ("audit.in_full", "c-1"), ("audit.as_before", "c-1"),
+    ]  # fmt: skip
+
+
+def test_in_doubt_one_call_of_each_conversation_is_audited(world: World) -> None:
+    world.learn("s-1", calls=90, conversations=18)
+    world.certify()
+    version = world.promote()
+    world.audit(version, False)
+    world.look()
+    assert world.in_force
+    assert world.in_force.audit_share == 0.2
+    world.audit(version, *[True] * 60)
+    world.look()
+    assert world.in_force.audit_share is None
+
+
+def test_whoever_forbids_audits_is_not_overruled_by_doubt(world: World) -> None:
+    world.certify()
+    version = world.promote(audit_share=0.0)
+    world.audit(version, False)
+    world.look()
+    assert world.in_force
+    assert world.in_force.audit_share == 0.0
 
 
 def test_what_an_slm_did_on_the_same_certificate_counts_on_at_the_next_stage(world: World) -> None:

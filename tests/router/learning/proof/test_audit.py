@@ -113,6 +113,30 @@ def test_a_killed_learner_goes_on_where_it_was() -> None:
     assert len(json.dumps(audit.to_json())) < 20_000
 
 
+def test_a_disagreement_casts_doubt_until_many_agreements_outweigh_it() -> None:
+    audit = audited(Audit.start(certificate(500, 0), STANDARD), *[Outcome.AGREE] * 50)
+    assert not audit.is_in_doubt(already=False)
+    audit = audited(audit, Outcome.DISAGREE)
+    assert audit.is_in_doubt(already=False)
+    audit = audited(audit, *[Outcome.AGREE] * 30)
+    assert audit.is_in_doubt(already=True)
+    assert not audit.is_in_doubt(already=False), "little doubt is no reason to begin"
+    assert not audited(audit, *[Outcome.AGREE] * 30).is_in_doubt(already=True)
+
+
+def test_the_usual_disagreement_casts_little_doubt() -> None:
+    audit = audited(Audit.start(certificate(500, 15), STANDARD), Outcome.DISAGREE)
+    assert not audit.is_in_doubt(already=False)
+    assert audited(audit, Outcome.DISAGREE).is_in_doubt(already=False)
+
+
+def test_a_state_from_before_there_was_doubt_goes_on() -> None:
+    audit = audited(Audit.start(certificate(124, 2), STANDARD), Outcome.AGREE)
+    old = {name: value for name, value in audit.to_json().items() if name not in ("doubt", "peak")}
+    old["change"]["peak"] = 0.0
+    assert Audit.from_json(old).to_json() == audit.to_json()
+
+
 @pytest.mark.parametrize("damage", [{"n": None}, {"promise": {}}, {"change": 3}, {"recent": None}])
 def test_a_damaged_state_is_named(damage: dict[str, object]) -> None:
     with pytest.raises(AuditInvalid, match="not an audit's state"):
@@ -160,6 +184,50 @@ def noticed_after(before: float, history: int, certified: tuple[int, int]) -> fl
             if (after < horizon).all():
                 break
     return float(after.mean())
+
+
+def served_until_noticed(before: float, rise: float, follows_doubt: bool) -> tuple[int, float]:
+    """A life with 500 certified conversations, 2 % of its calls audited, or all of them where doubt is followed.
+
+    Args:
+        rise: of disagreement, after 15,000 served calls.
+
+    Returns:
+        The calls that were served after that until the alarm, at most 60,000, and the share of all that were audited.
+    """
+    rng = np.random.default_rng(6)
+    audit, served, in_full = Audit.start(certificate(500, round(500 * before)), STANDARD), 0, False
+    while audit.alarm is None and served < 75_000:
+        served += 1 if in_full else int(rng.geometric(0.02))
+        failed = rng.random() < before + rise * (served > 15_000)
+        audit = audit.observe(str(audit.n), Outcome.DISAGREE if failed else Outcome.AGREE)
+        in_full = follows_doubt and audit.is_in_doubt(in_full)
+    return served - 15_000, audit.n / served
+
+
+@pytest.mark.parametrize("before", [0.01, 0.03])
+def test_whoever_looks_closer_in_doubt_notices_far_sooner_and_hardly_looks_more_often_else(before: float) -> None:
+    followed, steady = (served_until_noticed(before, 0.1, follows_doubt)[0] for follows_doubt in (True, False))
+    assert 0 < followed < 3000 < steady
+    assert served_until_noticed(before, 0.0, follows_doubt=True)[1] < 0.025
+
+
+def served_until_late_turns_are_noticed(in_doubt: float) -> int:
+    """Calls of conversations of five turns, 2 % of them audited, or so many in doubt; the last two turns got worse."""
+    rng = np.random.default_rng(8)
+    audit, served, in_full = Audit.start(certificate(500, 5), STANDARD), 0, False
+    while audit.alarm is None and served < 20_000:
+        served += 1
+        if rng.random() < (in_doubt if in_full else 0.02):
+            failed = rng.random() < (0.26 if served % 5 > 2 else 0.01)
+            audit = audit.observe(str(served // 5), Outcome.DISAGREE if failed else Outcome.AGREE)
+            in_full = audit.is_in_doubt(in_full)
+    return served
+
+
+def test_one_call_of_each_conversation_tells_of_late_turns_what_all_calls_hide() -> None:
+    assert served_until_late_turns_are_noticed(1 / 5) < 6000
+    assert served_until_late_turns_are_noticed(1.0) == 20_000
 
 
 def least_after(before: float, history: int, certified: tuple[int, int]) -> float:
