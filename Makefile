@@ -40,8 +40,7 @@ demo: $(if $(filter transformers,$(SLM_SERVER)),.venv/.ready,setup)
 # What starts real processes (REAL_PROCESSES in tests/conftest.py), on two cores with neighbours, is tried once more when
 # it fails, and the summary says so. All else has one try.
 test:
-	@$(MAKE) --no-print-directory --jobs=3 setup system-packages
-	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory --jobs=4 setup system-packages check
 	env --unset PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses 2 --reruns 1 -raR $(PYTEST_ARGS)
 
 check: .venv/.ready

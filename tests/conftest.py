@@ -33,10 +33,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: [item.nodeid.startswith(folder) for folder in LONGEST], reverse=True)
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
-    """A file's tests stay in one process and in their order, as its fixtures expect."""
+class Together(LoadFileScheduling):
+    """A file's tests stay in one process and in their order, as its fixtures expect; so do some folders'."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return next((folder for folder in ONE_PROCESS if file.startswith(folder)), file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
+    """How `--numprocesses` shares out the tests."""
     config.option.loadscopereorder = False
-    return LoadFileScheduling(config, log)
+    return Together(config, log)
 
 
 # These machines are slow and have noisy neighbours: examples count, seconds don't.
@@ -51,7 +59,9 @@ REAL_PROCESSES = (
     "tests/vllm", "tests/console", "tests/integration", "tests/clients", "tests/cli", "tests/deploy",
     "tests/proxy/runs", "tests/proxy/test_supervisor.py", "tests/proxy/test_traces.py",
 )  # fmt: skip
-LONGEST = ("tests/vllm", "tests/console", "tests/router/learning/training", "tests/integration")
+LONGEST = ("tests/vllm", "tests/console", "tests/deploy", "tests/router/learning/training", "tests/integration")
+#: Their fixtures take half a minute: a Prometheus that has seen traffic, base models, recognisers.
+ONE_PROCESS = ("tests/deploy/", "tests/router/learning/training/", "tests/router/learning/curation/")
 _HERE = Path(__file__).resolve().parent
 _SERVES = re.compile(r"serves (http://\S+)/v1")
 
