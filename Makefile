@@ -20,7 +20,7 @@ help:
 setup: .venv/.ready vllm-cpu
 
 vllm-cpu:
-	@deploy/vllm-cpu/setup
+	@PYTHON=$(PYTHON) deploy/vllm-cpu/setup
 
 system-packages:
 	@tests/system-packages
@@ -34,7 +34,8 @@ system-packages:
 	@rm -f .venv.log
 	@touch $@
 
-demo: $(if $(filter transformers,$(SLM_SERVER)),.venv/.ready,setup)
+demo:
+	@$(MAKE) --no-print-directory --jobs=2 $(if $(filter transformers,$(SLM_SERVER)),.venv/.ready,setup)
 	@$(BIN)/understudy demo $(if $(ONCE),--once) $(if $(SLM_SERVER),--slm-server $(SLM_SERVER)) $(if $(BASE),--base $(BASE))
 
 # What starts real processes (REAL_PROCESSES in tests/conftest.py), on two cores with neighbours, is tried once more when
