@@ -70,7 +70,7 @@ class Sizes:
     """
 
     tasks: int = 3
-    learned: int = 720
+    learned: int = 840
     others: int = 60
     recorded: int = RECORDED
     served: int = 100
