@@ -35,7 +35,7 @@ from proxy.replay.upstream import ReplayUpstream
 from proxy.runs.schedule import TRAINABLE_CONVERSATIONS
 
 RECORDED = 200
-BASE_STEPS, ADAPTER_STEPS = 20, 180
+BASE_STEPS, ADAPTER_STEPS = 60, 180
 #: Share of the SLMs' answers that the LLM is asked for as well. By default it is 2 %, for a world with more calls.
 AUDIT_SHARE = 0.25
 CHANGED = "triage"
