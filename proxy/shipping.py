@@ -61,6 +61,7 @@ class Account:
     def add(self, calls: Shipped) -> None:
         """Take in calls that the database has just taken."""
         with self._lock:
+            self._keys.look_up(record.origin for record, _ in calls)
             self._settle(add_up(self._metrics, calls, self._keys.of))
 
     def add_copies(self, copies: ShippedCopies) -> None:
@@ -187,6 +188,8 @@ def show_disagreement(metrics: Metrics, database: Database, settings: Settings) 
                 metrics.show_disagreement({})
     except DatabaseDown:
         pass  # what was known last stays on show
+    except Exception:
+        log.exception("disagreement.not_shown")  # rent and clean-up, which come after it, go on
 
 
 def purge_once(database: Database, days: int, limit: int = 5000) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterable
 
 from storage.database import Database
 from storage.errors import DatabaseDown
@@ -10,8 +10,6 @@ from storage.repositories.keys import list_keys
 
 #: Of calls that came with no key of the proxy's own.
 NO_KEY = "none"
-#: Between two looks for keys that are new.
-_LOOK_SECONDS = 5.0
 
 
 class KeyNames:
@@ -20,18 +18,17 @@ class KeyNames:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._names: dict[bytes, str] = {}
-        self._look_at = 0.0
 
-    def of(self, origin: bytes) -> str:
-        """The name of the key that a call's origin is a hash of; `NO_KEY` where it is none of ours."""
-        if origin and origin not in self._names and time.monotonic() >= self._look_at:
-            self._look()
-        return self._names.get(origin, NO_KEY)
-
-    def _look(self) -> None:
-        self._look_at = time.monotonic() + _LOOK_SECONDS
+    def look_up(self, origins: Iterable[bytes]) -> None:
+        """See whether there are new keys, where one of some calls' origins is not known as one's."""
+        if all(not origin or origin in self._names for origin in origins):
+            return
         try:
             with self._database.read() as session:
                 self._names = {row.origin: row.name for row in list_keys(session)}
         except DatabaseDown:
             pass  # those that are known still are
+
+    def of(self, origin: bytes) -> str:
+        """The name of the key that a call's origin is a hash of; `NO_KEY` where it is none of ours."""
+        return self._names.get(origin, NO_KEY)

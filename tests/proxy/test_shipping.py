@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -70,23 +71,27 @@ def disagreement_of(metrics: Metrics) -> list[str]:
     return [line.split()[-1] for line in lines if line.startswith("understudy_cluster_disagreement_ratio{")]
 
 
+def put_live(database: Database, audit: dict[str, Any]) -> None:
+    """A forced promotion of `m` on `c-1`, with what its audit is kept as."""
+    now = datetime.now(UTC)
+    with database.write() as session:
+        row = PromotionRow(
+            cluster_id="c-1", model="m", stage="live", slm="main", forced=True, share=1.0, actor="a", created_at=now
+        )
+        version = promote(session, row).promotion_id
+        watch = WatchRow(
+            promotion_id=version, cluster_id="c-1", conversations=40, failures=1, audit=audit, drift=None, shadow={},
+            updated_at=now,
+        )  # fmt: skip
+        put_watch(session, watch)
+
+
 def test_disagreement_is_shown_while_something_is_promoted(database: Database, tmp_path: Path) -> None:
     """Wherever the learner is that judges: what it finds stands in the database."""
     metrics, settings = Metrics(), Settings(data_dir=tmp_path)
     show_disagreement(metrics, database, settings)
     assert disagreement_of(metrics) == []
-    audit = {"n": 40, "failures": 1}
-    with database.write() as session:
-        row = PromotionRow(
-            cluster_id="c-1", model="m", stage="live", slm="main", forced=True, share=1.0, actor="a",
-            created_at=datetime.now(UTC),
-        )  # fmt: skip
-        version = promote(session, row).promotion_id
-        watch = WatchRow(
-            promotion_id=version, cluster_id="c-1", conversations=40, failures=1, audit=audit, drift=None, shadow={},
-            updated_at=datetime.now(UTC),
-        )  # fmt: skip
-        put_watch(session, watch)
+    put_live(database, {"n": 40, "failures": 1})
     show_disagreement(metrics, database, settings)
     assert disagreement_of(metrics) == ["0.025"]
     with database.write() as session:
@@ -95,10 +100,17 @@ def test_disagreement_is_shown_while_something_is_promoted(database: Database, t
     assert disagreement_of(metrics) == ["NaN"]
 
 
+def test_a_watch_that_can_not_be_read_costs_no_more_than_its_figures(database: Database, tmp_path: Path) -> None:
+    metrics, settings = Metrics(), Settings(data_dir=tmp_path)
+    put_live(database, {"n": None})
+    show_disagreement(metrics, database, settings)
+    assert disagreement_of(metrics) == []
+
+
 def test_calls_are_counted_by_the_names_of_their_keys(database: Database, tmp_path: Path) -> None:
     cipher, metrics = Cipher.open(tmp_path), Metrics()
     account = Account(metrics, database, Settings(data_dir=tmp_path))
-    account.add([(CALL, FACTS)])
+    account.add([(msgspec.structs.replace(CALL, origin=b"a stranger's key"), FACTS)])
     token, _ = create_key(database, cipher, KeyWish("night shift"), "a test")
     account.add([(msgspec.structs.replace(CALL, origin=origin_of(cipher, token)), FACTS)] * 2)
     lines = metrics.render().decode().splitlines()
