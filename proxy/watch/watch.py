@@ -190,7 +190,10 @@ class Watch:
         promotion = one.promotion
         with self._database.read() as session:
             certificate = granted_on(session, promotion)
-            task = get_cluster(session, self._cipher, promotion.cluster_id)
+            try:
+                task = get_cluster(session, self._cipher, promotion.cluster_id)
+            except NotFound:
+                return  # no longer discovered: no call is taken for it any more
         asked, full = promotion.asked_audit_share, full_share(task.calls, task.conversations)
         known = certificate.n + one.audit.n if certificate else None
         in_doubt = one.audit.is_in_doubt(already=promotion.audit_share != asked)
