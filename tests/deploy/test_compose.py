@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
@@ -108,7 +109,7 @@ def _is_healthy(port: str) -> bool:
     return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
 
-def test_the_learners_health_check_knows_the_living_from_the_dead(watched: Watched) -> None:
+def test_the_learners_health_check_knows_the_living_from_the_dead(watched: Watched, tmp_path: Path) -> None:
     _, _, option, code = SERVICES["learner"]["healthcheck"]["test"]
     named = f"/data/learner-{SERVICES['learner']['hostname']}.lock"
     assert named in code
@@ -116,8 +117,13 @@ def test_the_learners_health_check_knows_the_living_from_the_dead(watched: Watch
     probe = [sys.executable, option, code.replace(named, str(lock))]
     wait_for(lambda: time.time() - lock.stat().st_mtime < 10)  # of a learner that has been at work for long
     assert subprocess.run(probe, check=False).returncode == 0
-    since_long = [sys.executable, option, code.replace(named, str(lock)).replace("> 600", "> -600")]
-    assert subprocess.run(since_long, check=False).returncode != 0
+    dead = tmp_path / "learner.lock"
+    dead.touch()
+    an_hour_ago = time.time() - 3600
+    os.utime(dead, (an_hour_ago, an_hour_ago))
+    for path in (dead, tmp_path / "none.lock"):
+        probe = [sys.executable, option, code.replace(named, str(path))]
+        assert subprocess.run(probe, capture_output=True, check=False).returncode != 0
 
 
 @pytest.mark.parametrize("service", ["proxy", "learner"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from storage.database import Database
 from storage.repositories.registry import register_model
 from tests.conftest import wait_for
 from tests.proxy.fake_vllm import FakeVllm
-from tests.proxy.slm.kept import keep_one
+from tests.proxy.slm.kept import Kept, keep_one
 
 CIPHER = Cipher(bytes(32))
 PROMOTION = Promotion("c-1", "triage", Stage.LIVE, 1.0, "gpu", "/adapters/triage", 1024)
@@ -40,6 +41,18 @@ def settings(fake: FakeVllm, tmp_path: Path) -> Settings:
 def reload(settings: Settings) -> Reloader:
     """Its database is away."""
     return Reloader(settings, Database("sqlite:////nowhere/at/all.db"), ArtifactStore(settings.artifacts_dir, CIPHER))
+
+
+@contextmanager
+def registered(settings: Settings) -> Iterator[tuple[Kept, Database]]:
+    """A kept adapter, and the database that knows it."""
+    cipher, database = Cipher.open(settings.data_dir), Database(settings.database)
+    kept = keep_one(settings, cipher)
+    database.upgrade(cipher)
+    with database.write() as session:
+        register_model(session, kept.row())
+    yield kept, database
+    database.close()
 
 
 def _loading() -> list[threading.Thread]:
@@ -70,27 +83,17 @@ def test_a_server_that_can_not_load_it_harms_nothing(fake: FakeVllm, reload: Rel
 def test_an_adapter_whose_files_are_gone_too_is_restored_before_it_is_loaded(
     fake: FakeVllm, settings: Settings
 ) -> None:
-    kept = keep_one(settings, Cipher.open(settings.data_dir))
-    database = Database(settings.database)
-    database.upgrade(Cipher.open(settings.data_dir))
-    with database.write() as session:
-        register_model(session, kept.row())
-    kept.damage("volume-gone")
-    Reloader(settings, database, kept.artifacts)(replace(PROMOTION, adapter=str(kept.place)))
-    wait_for(lambda: fake.adapters == {"triage": str(kept.place)}, 10)
-    assert kept.is_whole()
-    database.close()
+    with registered(settings) as (kept, database):
+        kept.damage("volume-gone")
+        Reloader(settings, database, kept.artifacts)(replace(PROMOTION, adapter=str(kept.place)))
+        wait_for(lambda: fake.adapters == {"triage": str(kept.place)}, 10)
+        assert kept.is_whole()
 
 
 def test_a_damaged_adapter_that_can_not_be_restored_is_not_loaded(fake: FakeVllm, settings: Settings) -> None:
-    kept = keep_one(settings, Cipher.open(settings.data_dir))
-    database = Database(settings.database)
-    database.upgrade(Cipher.open(settings.data_dir))
-    with database.write() as session:
-        register_model(session, kept.row())
-    kept.damage("changed")
-    (kept.artifact / "adapter_model.safetensors").unlink()
-    Reloader(settings, database, kept.artifacts)(replace(PROMOTION, adapter=str(kept.place)))
-    wait_for(lambda: not _loading(), 10)
-    assert fake.loaded == []
-    database.close()
+    with registered(settings) as (kept, database):
+        kept.damage("changed")
+        (kept.artifact / "adapter_model.safetensors").unlink()
+        Reloader(settings, database, kept.artifacts)(replace(PROMOTION, adapter=str(kept.place)))
+        wait_for(lambda: not _loading(), 10)
+        assert fake.loaded == []
