@@ -29,6 +29,8 @@ from storage.repositories.copies import ANSWERED, AUDIT, open_answer
 
 log = structlog.get_logger()
 
+_BACKEND_CHARACTERS = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -39,6 +41,7 @@ class Judged:
         is_compared: whether both had answered.
         is_served: whether the SLM's answer was served to a client (audit), or could have been (shadow).
         teacher: what the LLM calls itself in an audit's answer; None elsewhere.
+        backend: what it calls the backend that answered, where it does.
     """
 
     copy_id: bytes
@@ -51,6 +54,7 @@ class Judged:
     confidence: float | None
     at: datetime
     teacher: str | None = None
+    backend: str | None = None
 
 
 class Judge:
@@ -83,13 +87,14 @@ class Judge:
         return Comparison(contract, self._encoder, self._text)
 
     def _judged(self, session: ReadSession, row: CopyRow) -> Judged:
-        conversation, teacher, is_compared = row.call_id.hex(), None, False
+        conversation, is_compared = row.call_id.hex(), False
+        teacher, backend = None, None
         try:
             call = get_call(session, self._cipher, row.call_id)
             conversation = _conversation(call)
             copied = orjson.loads(open_answer(self._cipher, row) or b"null")
             if row.kind == AUDIT and isinstance(copied, dict):
-                teacher = copied.get("model")
+                teacher, backend = copied.get("model"), copied.get("system_fingerprint")
             verdict, is_compared = self._compared(session, row, call, copied)
         except DatabaseDown:
             raise
@@ -112,6 +117,7 @@ class Judge:
             confidence=row.confidence,
             at=row.at,
             teacher=teacher if isinstance(teacher, str) else None,
+            backend=backend[:_BACKEND_CHARACTERS] if isinstance(backend, str) else None,
         )
 
     def _compared(self, session: ReadSession, row: CopyRow, call: StoredCall, copied: object) -> tuple[Verdict, bool]:

@@ -48,6 +48,8 @@ class Watched:
         sure = copy.is_audit or least is None or (copy.confidence is not None and copy.confidence >= least)
         if copy.is_served and sure:
             after = self.audit.observe(copy.conversation, copy.verdict.outcome)
+            if copy.backend is not None:
+                after = after.answered_by(copy.backend)
             self.conversations += after.n - self.audit.n
             self.failures += after.failures - self.audit.failures
             self.audit = after

@@ -64,6 +64,8 @@ DOUBT = 2.5
 _RISE = 0.1
 #: Conversations that are remembered, to count each only once; one that comes back later counts again.
 _REMEMBERED = 512
+#: Backends of the LLM that are remembered; a provider rolls a few at a time.
+_BACKENDS = 64
 
 
 class Alarm(StrEnum):
@@ -92,6 +94,7 @@ class Audit:
         doubt: how much likelier the calls of late are after a rise by ten points than before it, as a logarithm, at
             least 0 (a cumulative sum: Page, Biometrika 41 (1954)). It proves nothing, and says where to look.
         recent: the conversations that counted last.
+        backends: what the LLM called its backend, newest last.
     """
 
     n: int
@@ -101,6 +104,7 @@ class Audit:
     test: RegressionTest
     doubt: float = 0.0
     recent: tuple[str, ...] = ()
+    backends: tuple[str, ...] = ()
 
     @classmethod
     def start(cls, certificate: Certificate | None, standard: Standard) -> Audit:
@@ -132,6 +136,16 @@ class Audit:
             doubt=max(0.0, self.doubt + self._surprise(failed)),
             recent=(*self.recent, conversation)[-_REMEMBERED:],
         )
+
+    def answered_by(self, backend: str) -> Audit:
+        """Take what the LLM calls its backend (OpenAI's `system_fingerprint`): a new one is a reason to look.
+
+        It proves nothing: providers change it for reasons of their own. The first tells nothing new.
+        """
+        if backend in self.backends:
+            return self
+        backends = (*self.backends, backend)[-_BACKENDS:]
+        return replace(self, doubt=max(self.doubt, DOUBT) if self.backends else self.doubt, backends=backends)
 
     @property
     def alarm(self) -> Alarm | None:
@@ -166,6 +180,7 @@ class Audit:
         return {
             "n": self.n, "failures": self.failures, "uncompared": self.uncompared, "repeated": self.repeated,
             **self.test.to_json(), "doubt": self.doubt, "recent": list(self.recent),
+            "backends": list(self.backends),
         }  # fmt: skip
 
     @classmethod
@@ -180,6 +195,7 @@ class Audit:
                 int(value["n"]), int(value["failures"]), int(value["uncompared"]), int(value["repeated"]),
                 RegressionTest.from_json(value), float(value.get("doubt", 0.0)),
                 tuple(str(name) for name in value["recent"]),
+                tuple(str(name) for name in value.get("backends", ())),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise AuditInvalid(f"not an audit's state: {error}") from error

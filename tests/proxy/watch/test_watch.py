@@ -108,7 +108,7 @@ class World:
         self, version: int, kind: str, call_ids: Sequence[bytes], said: Sequence[str | None], **changes: Any
     ) -> None:
         """Copies of calls; `said` is None where there was no answer."""
-        teacher = changes.pop("teacher", TEACHER)
+        teacher, backend = changes.pop("teacher", TEACHER), changes.pop("backend", None)
         copies = []
         for call_id, words in zip(call_ids, said, strict=True):
             values: dict[str, Any] = {
@@ -117,7 +117,7 @@ class World:
                 "outcome": "answered", "status": 200, "duration_ms": 1.0,
                 "confidence": 0.9 if kind == "shadow" else None,
             }  # fmt: skip
-            answer = None if words is None else completion(words, teacher)
+            answer = None if words is None else completion(words, teacher, system_fingerprint=backend)
             copies.append((CopyRecord(**(values | changes)), CopyFacts(answer=answer)))
         with self.database.write() as session:
             insert_copies(session, self.cipher, copies)
@@ -175,9 +175,9 @@ class World:
             return disagreements(session, self.settings)
 
 
-def completion(said: str, model: str) -> bytes:
+def completion(said: str, model: str, **more: object) -> bytes:
     message = {"role": "assistant", "content": said}
-    return orjson.dumps({"model": model, "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+    return orjson.dumps({"model": model, "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]} | more)
 
 
 @pytest.fixture
@@ -350,6 +350,19 @@ def test_a_life_that_calms_down_is_audited_as_before(world: World, asked: float 
     assert [(line["event"], line["cluster"]) for line in logs if line["event"].startswith("audit.")] == [
         ("audit.in_full", "c-1"), ("audit.as_before", "c-1"),
     ]  # fmt: skip
+
+
+def test_an_llm_that_changed_its_backend_is_audited_in_full_until_it_is_seen_to_agree(world: World) -> None:
+    world.certify()
+    version = world.promote()
+    for backend, count, share in (("fp_1", 30, None), ("fp_1", 1, None), ("fp_2", 1, 1.0), ("fp_2", 60, None)):
+        world.audit(version, *[True] * count, backend=backend)
+        world.look()
+        assert world.in_force
+        assert (world.stage, world.in_force.audit_share) == ("live", share)
+    world.audit(version, backend=["not a name"])
+    world.look()
+    assert world.watched(version).audit["backends"] == ["fp_1", "fp_2"]
 
 
 def test_in_doubt_one_call_of_each_conversation_is_audited(world: World) -> None:

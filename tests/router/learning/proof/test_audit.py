@@ -130,9 +130,22 @@ def test_the_usual_disagreement_casts_little_doubt() -> None:
     assert audited(audit, Outcome.DISAGREE).is_in_doubt(already=False)
 
 
+def test_a_new_backend_of_the_llm_casts_doubt_once_and_the_first_casts_none() -> None:
+    audit = audited(Audit.start(certificate(500, 0), STANDARD), Outcome.AGREE).answered_by("fp_1")
+    assert not audit.is_in_doubt(already=False)
+    audit = audit.answered_by("fp_2")
+    assert audit.is_in_doubt(already=False)
+    audit = audited(audit, *[Outcome.AGREE] * 60).answered_by("fp_1").answered_by("fp_2")
+    assert not audit.is_in_doubt(already=True)
+    for number in range(1000):
+        audit = audit.answered_by(f"fp_{number}")
+    assert len(audit.backends) < 100
+    assert Audit.from_json(json.loads(json.dumps(audit.to_json()))).to_json() == audit.to_json()
+
+
 def test_a_state_from_before_there_was_doubt_goes_on() -> None:
     audit = audited(Audit.start(certificate(124, 2), STANDARD), Outcome.AGREE)
-    old = {name: value for name, value in audit.to_json().items() if name not in ("doubt", "peak")}
+    old = {name: value for name, value in audit.to_json().items() if name not in ("doubt", "peak", "backends")}
     old["change"]["peak"] = 0.0
     assert Audit.from_json(old).to_json() == audit.to_json()
 
