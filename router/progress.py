@@ -8,7 +8,8 @@ another way than it was evaluated, traffic that differs from the log. What they 
 promotion, which ends it when it breaks its promise, so that whoever is still there has gone without an alarm. 50
 conversations notice, with a chance of 95 %, what happens in at least 6 % of them.
 
-Nobody takes another's place by itself: while one SLM is in force, no other is proposed.
+Nobody takes another's place by itself: while one SLM is in force, no other is proposed. Unless that one is back in the
+shadow because its proof no longer holds, and another has one.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Standing:
         has_news: what is proved is newer than its last step. Who retired an SLM does not want it back for the same
             reasons.
         is_forced: somebody put it there without proof, and decides how it goes on.
+        has_lost_proof: it is back in the shadow since what was proved of it no longer holds.
         conversations: compared since it came to its stage, of those that it served or would have.
         failures: how many of them disagree.
         coverage: share of the calls that it would serve, in [0, 1]; 0 where nothing is proved.
@@ -56,6 +58,7 @@ class Standing:
     is_proved: bool
     has_news: bool = True
     is_forced: bool = False
+    has_lost_proof: bool = False
     conversations: int = 0
     failures: int = 0
     coverage: float = 0.0
@@ -89,7 +92,7 @@ def next_step(standings: Sequence[Standing]) -> Proposal | None:
         None when there is nothing to do, or not enough to do it on.
     """
     in_force = [one for one in standings if one.stage in (Stage.SHADOW, Stage.CANARY, Stage.LIVE)]
-    if in_force:
+    if in_force and not (in_force[0].has_lost_proof and not in_force[0].is_proved):
         return _further(in_force[0])
     able = [one for one in standings if one.is_proved and one.has_news]
     if not able:

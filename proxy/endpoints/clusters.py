@@ -75,6 +75,7 @@ def get_cluster(cluster_id: str, state: InState, caller: Viewer) -> ClusterDetai
         proposal = proposal_for(session, state.cipher, state.settings, cluster_id)
         opinions = opinions_of_slms(session, cluster_id)
         economics = economics_of(session, state.settings).get(cluster_id)
+        training = _training(session, state, row, economics)
     own = next((total for total in sums if total.key == cluster_id), None)
     shown = show(row, own, Whole.of(sums), current, models, proved)
     return ClusterDetails(
@@ -87,23 +88,28 @@ def get_cluster(cluster_id: str, state: InState, caller: Viewer) -> ClusterDetai
         missing_proof=missing,
         proposal=ProposalShown.model_validate(proposal) if proposal else None,
         feedback=[OpinionShown.model_validate(opinion) for opinion in opinions],
-        training=_training(state, row, economics, has_slm=current is not None or bool(proved)),
+        training=training,
         economics=EconomicsShown.model_validate(economics) if economics else None,
     )
 
 
-def _training(state: State, task: StoredCluster, money: Economics | None, has_slm: bool) -> str | None:
-    """Why an SLM should be trained for a task; None where that isn't so, or was tried."""
+def _training(session: ReadSession, state: State, task: StoredCluster, money: Economics | None) -> str | None:
+    """Why an SLM should be trained for a task, or another one; None where that isn't so."""
     if money is None or state.settings.autopilot is Autopilot.OFF or not can_train(state.settings):
         return None
-    known = trainable(task, money, state.settings, has_slm=has_slm, was_tried=False)
     try:
-        if not known.wants_slm or task.cluster_id in tried_tasks(state.runs):
-            return None
+        tried = tried_tasks(state.runs)
     except (Conflict, DatabaseDown):  # of the runs: the task can be shown without
         return None
+    known = trainable(session, state.cipher, state.settings, task, money, tried.get(task.cluster_id))
+    if not known.wants_slm:
+        return None
+    count = f"{known.conversations:,} conversations"
+    if known.last_try is not None:
+        since = "the LLM began to answer otherwise" if known.last_try.llm_changed else "the last try"
+        count = f"some {known.last_try.came:,} conversations since {since}"
     return (
-        f"{known.conversations:,} conversations may do to train and to prove on, if hardly any answer differs, and its "
+        f"{count} may do to train and to prove on, if hardly any answer differs, and its "
         f"{known.calls_per_month:,.0f} calls a month are above break-even"
     )
 

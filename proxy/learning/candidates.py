@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from proxy.learning.teacher import Taught, taught_calls
+from proxy.promotion.proof import llm_changed_at
 from router.learning.curation.samples import Candidate, Rules
 from storage.cipher import Cipher
 from storage.database import ReadSession
@@ -17,9 +18,9 @@ from storage.repositories.feedback import lowest_scores
 from storage.repositories.keys import origins_without_training
 
 
-def rules_of(session: ReadSession) -> Rules:
-    """What may be learned from."""
-    return Rules(forbidden_origins=origins_without_training(session))
+def rules_of(session: ReadSession, cluster_id: str) -> Rules:
+    """What of a task may be learned from."""
+    return Rules(forbidden_origins=origins_without_training(session), since=llm_changed_at(session, cluster_id))
 
 
 def candidates_of(

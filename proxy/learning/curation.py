@@ -46,7 +46,7 @@ def curate_cluster(
         raise Conflict(f"{error.name} is not installed; pip install 'understudy[train]'") from error
     reader = Reader([*standard_recognisers(), *_named_entities(settings.names_model)])
     with database.read() as session:
-        rules = rules_of(session)
+        rules = rules_of(session, cluster_id)
         candidates = candidates_of(session, cipher, cluster_id, progress)
     return curate(candidates, contract, reader, rules, lambda stage, share: progress(f"{stage}: {share:.0%}"))
 

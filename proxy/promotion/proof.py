@@ -15,16 +15,17 @@ from router.certificate import Certificate, CertificateInvalid, Subject, shortfa
 from router.promotion import Cause
 from storage.cipher import Cipher
 from storage.database import ReadSession
-from storage.models import ModelRow
+from storage.models import ModelRow, StageMoveRow
 from storage.repositories.calls import reported_models
 from storage.repositories.certificates import newest_certificate
 from storage.repositories.clusters import get_cluster
-from storage.repositories.moves import last_move
+from storage.repositories.moves import list_moves
 from storage.repositories.registry import get_model
 
 log = structlog.get_logger()
 
 _VOIDING = tuple(cause.value for cause in Cause if cause.voids_certificate)
+_OF_THE_LLM = (Cause.BOUND_BROKEN.value, Cause.UNPROVED.value)
 _SHOWN = ("n", "failures", "disagreement_bound", "coverage", "threshold", "alpha", "delta", "source", "data_hash")
 
 
@@ -109,13 +110,41 @@ def proof_of(session: ReadSession, settings: Settings, subject: Subject) -> Proo
 
 def voided_at(session: ReadSession, cluster_id: str, model: str) -> datetime | None:
     """When the world last disproved what was proved of an SLM on a task: what it did before proves nothing."""
-    void = last_move(session, cluster_id, model, _VOIDING)
+    void = _void(session, cluster_id, model)
     return void.at if void else None
+
+
+def llm_changed_at(session: ReadSession, cluster_id: str) -> datetime | None:
+    """When the LLM was last seen to answer a task otherwise than before; what it said earlier teaches nothing.
+
+    It names another model, or an SLM that was proved to agree with it does so no longer.
+    """
+    changes = (
+        move.at
+        for move in list_moves(session, cluster_id, _OF_THE_LLM)
+        if (_was_proved(move) if move.cause == Cause.BOUND_BROKEN else _names_teacher(move.figures))
+    )
+    return next(changes, None)
+
+
+def _void(session: ReadSession, cluster_id: str, model: str) -> StageMoveRow | None:
+    """What last disproved an SLM: its own end, or that of another that was proved by the same LLM and traffic."""
+    moves = list_moves(session, cluster_id, _VOIDING)
+    return next((move for move in moves if move.model == model or _was_proved(move)), None)
+
+
+def _was_proved(move: StageMoveRow) -> bool:
+    """Whether a broken bound had been certified. Who was forced to serve and fails, says nothing of others."""
+    return move.cause != Cause.BOUND_BROKEN or move.figures.get("certificate_id") is not None
+
+
+def _names_teacher(figures: dict[str, Any]) -> bool:
+    return "teacher" in figures or "teacher" in (figures.get("missing") or {})
 
 
 def _void_since(session: ReadSession, certificate: Certificate, subject: Subject) -> dict[str, str]:
     """A broken bound, or drift, is not mended by proving once more what held before it."""
-    void = last_move(session, subject.cluster_id, subject.model, _VOIDING)
+    void = _void(session, subject.cluster_id, subject.model)
     if void is None or certificate.evidence_from > void.at:
         return {}
     began = certificate.evidence_from.isoformat(timespec="seconds")

@@ -60,7 +60,7 @@ def held_out_calls(
         progress: told `stage: how far`.
     """
     teachers = set(reported_models(session, cluster_id))
-    divided = divide(candidates_of(session, cipher, cluster_id, progress), rules_of(session)).calls
+    divided = divide(candidates_of(session, cipher, cluster_id, progress), rules_of(session, cluster_id)).calls
     calls = [each for each in divided if each.candidate.teacher in teachers or each.candidate.teacher is None]
     if kept is None:
         sides = [[each for each in calls if each.side is side] for side in (Split.CALIBRATION, Split.CERTIFICATION)]

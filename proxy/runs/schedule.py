@@ -50,14 +50,38 @@ TRAINABLE_CONVERSATIONS = 300
 
 
 @dataclass(frozen=True, slots=True)
+class LastTry:
+    """The last time that somebody trained for a task, or put an SLM to the proof on it.
+
+    Attributes:
+        had: about how many conversations there were to learn from.
+        came: about how many have come since, and since the LLM changed.
+        llm_changed: whether the LLM answers otherwise since.
+    """
+
+    had: int
+    came: int
+    llm_changed: bool
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether another try is another matter: of an LLM that changed, or from twice as much.
+
+        What failed once by itself, fails again; and whoever tries often, proves less each time.
+        """
+        return self.came >= max(TRAINABLE_CONVERSATIONS, 0 if self.llm_changed else self.had)
+
+
+@dataclass(frozen=True, slots=True)
 class Trainable:
     """What is known of a task.
 
     Attributes:
         conversations: that it was learned from.
         calls_per_month: of the task.
-        has_slm: one serves it, or has a certificate on it, passing or not.
-        was_tried: a run has trained for it, or is to.
+        has_slm: one is in force, or could be by what is proved of it today. Not one that is back in the shadow since
+            it lost its proof: it may stay there for ever.
+        last_try: None where nobody tried.
         pays: whether today's volume is above break-even; None where nobody knows the LLM's price.
         can_be_proved: its answers have a closed form, or there is a judge of free text.
     """
@@ -66,18 +90,16 @@ class Trainable:
     conversations: int
     calls_per_month: float
     has_slm: bool
-    was_tried: bool
+    last_try: LastTry | None
     pays: bool | None
     can_be_proved: bool = True
 
     @property
     def wants_slm(self) -> bool:
-        """Whether an SLM is worth training for it, as long as nobody has tried.
-
-        A second try is somebody's decision: what failed once by itself, fails again.
-        """
-        enough = self.conversations >= TRAINABLE_CONVERSATIONS
-        return bool(self.pays) and enough and self.can_be_proved and not self.has_slm and not self.was_tried
+        """Whether an SLM is worth training for it: for the first time, or again."""
+        tried = self.last_try
+        enough = tried.is_outdated if tried else self.conversations >= TRAINABLE_CONVERSATIONS
+        return bool(self.pays) and enough and self.can_be_proved and not self.has_slm
 
 
 def task_to_train(tasks: Sequence[Trainable]) -> Trainable | None:

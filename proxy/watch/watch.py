@@ -309,9 +309,10 @@ class Watch:
             seen = newest_move(session, cluster_id)  # first: what comes later makes the proposal void
             proposal = proposal_for(session, self._cipher, self._settings, cluster_id)
             current = next((row for row in current_promotions(session) if row.cluster_id == cluster_id), None)
-            slm, adapter = (current.slm, current.adapter) if current else (None, None)
         if proposal is None:
             return
+        goes_on = current is not None and current.model == proposal.model
+        slm, adapter = (current.slm, current.adapter) if current and goes_on else (None, None)
         self._step_at[cluster_id] = time.monotonic() + RETRY_SECONDS
         wish = Wish(proposal.model, proposal.stage, proposal.share, slm, adapter, reason=proposal.reason)
         promote_cluster(self._database, self._cipher, self._settings, cluster_id, wish, AUTOPILOT, Cause.EVIDENCE, seen)

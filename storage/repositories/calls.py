@@ -303,6 +303,22 @@ def reported_models(session: ReadSession, cluster_id: str, newest: int = 100) ->
     return sorted(name for name in session.scalars(select(named.c.model_reported).distinct()) if name)
 
 
+def count_taught(session: ReadSession, cluster_id: str, since: datetime | None = None) -> int:
+    """How many calls of a cluster the LLM answered whole, with what was said; of those that came after `since`."""
+    query = (
+        select(func.count())
+        .select_from(Call)
+        .where(
+            Call.cluster_id == cluster_id,
+            Call.served_by == "llm",
+            Call.status == 200,
+            Call.ended == "finished",
+            Call.bodies_id.is_not(None),
+        )
+    )
+    return session.scalar(query if since is None else query.where(Call.arrived_at > since)) or 0
+
+
 def reported_calls(session: ReadSession, cipher: Cipher, cluster_id: str, newest: int) -> list[StoredCall]:
     """A cluster's newest whole answers of the LLM whose tokens it reported, with their bodies where these are kept.
 

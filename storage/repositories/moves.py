@@ -32,7 +32,9 @@ def newest_move(session: ReadSession, cluster_id: str) -> int:
     return session.scalar(query) or 0
 
 
-def list_moves(session: ReadSession, cluster_id: str) -> list[StageMoveRow]:
-    """All steps of all SLMs on a cluster, newest first."""
+def list_moves(session: ReadSession, cluster_id: str, causes: Sequence[str] | None = None) -> list[StageMoveRow]:
+    """All steps of all SLMs on a cluster, of any cause or of those among `causes`; newest first."""
     query = select(StageMoveRow).where(StageMoveRow.cluster_id == cluster_id)
+    if causes is not None:
+        query = query.where(StageMoveRow.cause.in_(causes))
     return list(session.scalars(query.order_by(StageMoveRow.move_id.desc())))

@@ -58,3 +58,15 @@ def test_nobody_takes_the_place_of_an_slm_in_force() -> None:
     standing = [replace(PROVED, model="better", coverage=0.9), replace(PROVED, stage=Stage.LIVE)]
     assert next_step(standing) is None
     assert next_step([]) is None
+
+
+def test_one_that_lost_its_proof_makes_room_for_one_that_has_one() -> None:
+    outdated = replace(PROVED, model="old", stage=Stage.SHADOW, is_proved=False, has_lost_proof=True)
+    assert next_step([outdated]) is None
+    proposal = next_step([outdated, PROVED])
+    assert proposal is not None
+    assert (proposal.model, proposal.stage) == (PROVED.model, Stage.SHADOW)
+    proved_again = replace(outdated, is_proved=True, conversations=ENOUGH_CONVERSATIONS)
+    proposal = next_step([proved_again, PROVED])
+    assert proposal is not None
+    assert (proposal.model, proposal.stage) == ("old", Stage.CANARY)

@@ -70,6 +70,8 @@ def _forbidden(candidate: Candidate, rules: Rules) -> Drop | None:
         return Drop.FORBIDDEN_KEY
     if candidate.call is None:
         return Drop.NOT_KEPT
+    if rules.since is not None and candidate.call.arrived_at <= rules.since:
+        return Drop.BEFORE_CHANGE
     answer = candidate.call.answer
     if answer is None or not (answer.tool_calls or answer.text.strip()):
         return Drop.INCOMPLETE

@@ -12,6 +12,7 @@ class Drop(StrEnum):
     SLM_SERVED = "slm_served"  # and never audited: nobody knows what the LLM would have answered
     FORBIDDEN_UPSTREAM = "forbidden_upstream"
     FORBIDDEN_KEY = "forbidden_key"
+    BEFORE_CHANGE = "before_change"  # the LLM answers otherwise since
     INCOMPLETE = "incomplete"  # failed, cut, refused, stopped by a limit or a filter
     OLD_SCHEMA = "old_schema"
 

@@ -51,6 +51,7 @@ class Rules:
 
     Attributes:
         forbidden_upstreams, forbidden_origins: those who don't allow training on answers, or on their calls.
+        since: the LLM answers otherwise since then; calls up to it are nothing to learn from. None: it never changed.
         min_feedback: calls with a worse outcome don't train.
         origin_share: at most this part of the samples is of one origin, where there are several; in (0, 1].
         origin_floor: that many of an origin are always allowed.
@@ -60,6 +61,7 @@ class Rules:
 
     forbidden_upstreams: frozenset[str] = frozenset()
     forbidden_origins: frozenset[str] = frozenset()
+    since: datetime | None = None
     min_feedback: float = 0.0
     origin_share: float = 0.5
     origin_floor: int = 500

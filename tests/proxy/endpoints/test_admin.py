@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -36,7 +37,7 @@ class Api(InProcess):
         facts = CallFacts(model_requested="gpt-4o", cost_usd=cost_usd, counterfactual_usd=avoided, wasted_usd=0.25)
         bodies = {"request_body": b'{"model": "gpt-4o",  "messages": []}', "response_body": b"data: [DONE]\n\n"}
         for number in numbers:
-            self.insert(bytes([1] * 15 + [number]), facts, **bodies | values)
+            self.insert(bytes([1] * 14) + (256 + number).to_bytes(2), facts, **bodies | values)
 
 
 @pytest.fixture
@@ -295,11 +296,13 @@ async def test_a_task_that_is_worth_an_slm_of_its_own_says_so_until_somebody_tri
     api.learn(conversations=299)
     api.log(1, 2, 3, cluster_id="c-1", cost_usd=1000.0)
     assert (await api.get("/clusters/c-1"))["training"] is None
-    api.learn(conversations=300)
+    api.learn(calls=300, conversations=300)
     assert "300 conversations" in (await api.get("/clusters/c-1"))["training"]
     asked = await api.client.post("/admin/v1/runs", json={"kind": "train", "cluster": "c-1"})
     assert asked.status_code == 201
     assert (await api.get("/clusters/c-1"))["training"] is None
+    api.log(*range(4, 304), cluster_id="c-1", cost_usd=1000.0, arrived_at_ns=time.time_ns())
+    assert "some 300 conversations since the last try" in (await api.get("/clusters/c-1"))["training"]
 
 
 async def test_a_dead_slm_server_is_shown_as_down(api: Api) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from proxy.runs.learner import learn_if_due, train_if_due
 from proxy.runs.queue import RunKind, Runs, RunStatus, RunWish
-from proxy.runs.schedule import Learnable, Trainable, is_learning_due, task_to_train
+from proxy.runs.schedule import LastTry, Learnable, Trainable, is_learning_due, task_to_train
 from proxy.settings import load_settings
 from router.progress import Autopilot
 from storage.cipher import Cipher
@@ -100,7 +101,7 @@ def test_a_failed_learning_is_not_asked_for_again_at_once(tmp_path: Path) -> Non
 
 def wanting(cluster_id: str = "c-1", **changes: Any) -> Trainable:
     known: dict[str, Any] = {
-        "conversations": 300, "calls_per_month": 1e4, "has_slm": False, "was_tried": False, "pays": True,
+        "conversations": 300, "calls_per_month": 1e4, "has_slm": False, "last_try": None, "pays": True,
     }  # fmt: skip
     return Trainable(cluster_id, **known | changes)
 
@@ -110,7 +111,10 @@ def wanting(cluster_id: str = "c-1", **changes: Any) -> Trainable:
     [
         {"conversations": 299},
         {"has_slm": True},
-        {"was_tried": True},
+        {"last_try": LastTry(had=300, came=299, llm_changed=False)},
+        {"last_try": LastTry(had=5000, came=4999, llm_changed=False)},
+        {"last_try": LastTry(had=100, came=299, llm_changed=False)},
+        {"last_try": LastTry(had=5000, came=299, llm_changed=True)},
         {"pays": False},
         {"pays": None},
         {"can_be_proved": False},
@@ -120,7 +124,20 @@ def test_no_slm_is_trained_where_it_is_not_wanted(changes: dict[str, Any]) -> No
     assert task_to_train([wanting(**changes)]) is None
 
 
-def test_the_autopilot_trains_once_for_a_task_that_pays(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "last_try",
+    [
+        LastTry(had=300, came=300, llm_changed=False),
+        LastTry(had=5000, came=5000, llm_changed=False),
+        LastTry(had=5000, came=300, llm_changed=True),
+    ],
+)
+def test_another_try_takes_as_much_again_or_another_llm(last_try: LastTry) -> None:
+    task = wanting(last_try=last_try)
+    assert task_to_train([task]) is task
+
+
+def test_the_autopilot_trains_once_for_a_task_that_pays_and_again_from_twice_as_much(tmp_path: Path) -> None:
     settings = load_settings({}, data_dir=tmp_path, autopilot="on", slm_url="main=http://127.0.0.1:9/v1")
     database, runs = Database(settings.database), Runs(settings)
     database.upgrade(CIPHER)
@@ -138,6 +155,12 @@ def test_the_autopilot_trains_once_for_a_task_that_pays(tmp_path: Path) -> None:
     runs.cancel(asked.id)
     train_if_due(settings, database, CIPHER, runs)
     assert len(runs.list_runs()) == 1  # it was tried
+    for count, tries in ((299, 1), (1, 2)):
+        new = [make_record(cluster_id="c-2", arrived_at_ns=time.time_ns()) for _ in range(count)]
+        with database.write() as session:
+            insert_calls(session, CIPHER, [(record, dear) for record in new])
+        train_if_due(settings, database, CIPHER, runs)
+        assert [run.wish.cluster for run in runs.list_runs()] == ["c-2"] * tries
     runs.close()
 
 

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from proxy.promotion.autopilot import proposal_for
 from proxy.promotion.moves import Wish, demote_cluster, promote_cluster
-from proxy.promotion.proof import proof_of, subject_today
+from proxy.promotion.proof import llm_changed_at, proof_of, subject_today
 from proxy.settings import Settings
 from proxy.watch.shown import disagreements
 from proxy.watch.watch import Watch
@@ -73,19 +73,31 @@ class World:
         with self.database.write() as session:
             activate_snapshot(session, self.cipher, snapshot_id, 9, [row])
 
-    def certify(self, n: int = 500, failures: int = 0, **changes: Any) -> Certificate:
+    def certify(self, n: int = 500, failures: int = 0, model: str = "tiny", **changes: Any) -> Certificate:
         """A certificate that holds today."""
         with self.database.write() as session:
-            subject = subject_today(session, self.cipher, "c-1", "tiny", "gpu", None)
+            subject = subject_today(session, self.cipher, "c-1", model, "gpu", None)
             certificate = certificate_of(
                 subject, n=n, failures=failures, disagreement_bound=0.04, threshold=None, **changes
             )
-            add_certificate(session, "c-1", "tiny", certificate.issued_at, certificate.to_json())
+            add_certificate(session, "c-1", model, certificate.issued_at, certificate.to_json())
         return certificate
 
     def promote(self, stage: Stage = Stage.LIVE, **wish: Any) -> int:
         made = promote_cluster(self.database, self.cipher, self.settings, "c-1", Wish("tiny", stage, **wish), "anna")
         return made.version
+
+    def missing(self, model: str) -> dict[str, str]:
+        """What keeps an SLM from serving."""
+        with self.database.read() as session:
+            return proof_of(
+                session, self.settings, subject_today(session, self.cipher, "c-1", model, "gpu", None)
+            ).missing
+
+    @property
+    def llm_changed_at(self) -> datetime | None:
+        with self.database.read() as session:
+            return llm_changed_at(session, "c-1")
 
     def log_calls(self, count: int, said: str = "refund", served_by: str = "slm", **changes: Any) -> list[bytes]:
         """Calls of the task, each in a conversation of its own."""
@@ -233,9 +245,31 @@ def test_a_task_whose_truth_changes_ends_its_promotion_and_what_was_proved(world
     figures = world.last_move.figures
     assert (figures["n"], figures["alpha"]) == (needed, 0.05)
     assert figures["low"] < figures["failures"] / needed < figures["high"]
-    with world.database.read() as session:
-        subject = subject_today(session, world.cipher, "c-1", "tiny", "gpu", None)
-        assert "evidence_from" in proof_of(session, world.settings, subject).missing
+    assert "evidence_from" in world.missing("tiny")
+
+
+def test_what_disproves_a_certified_slm_disproves_what_others_were_certified_on_before(world: World) -> None:
+    world.certify()
+    world.certify(model="small")
+    assert not world.missing("small")
+    version = world.promote()
+    world.audit(version, *[False] * 15)
+    world.look()
+    assert world.last_move.cause == "bound_broken"
+    assert list(world.missing("small")) == ["evidence_from"]
+    assert world.llm_changed_at == world.last_move.at
+    world.certify(model="small")
+    assert not world.missing("small")
+
+
+def test_who_was_forced_and_fails_says_nothing_of_others_or_of_the_llm(world: World) -> None:
+    world.certify(model="small")
+    version = world.promote(force=True, reason="a pilot")
+    world.audit(version, *[False] * 20)
+    world.look()
+    assert world.last_move.cause == "bound_broken"
+    assert not world.missing("small")
+    assert world.llm_changed_at is None
 
 
 def test_an_alarm_that_a_dying_learner_did_not_act_on_is_acted_on_by_the_next(world: World) -> None:
@@ -422,6 +456,7 @@ def test_a_certificate_that_no_longer_holds_takes_its_slm_back_to_the_shadow(wor
     world.look()
     assert (world.stage, world.last_move.cause, world.last_move.actor) == ("shadow", "unproved", "watch")
     assert world.last_move.figures["missing"]
+    assert world.llm_changed_at == (world.last_move.at if what == "teacher" else None)
 
 
 def test_a_task_that_was_learned_again_with_a_line_more_goes_on(world: World) -> None:
@@ -442,6 +477,7 @@ def test_an_llm_that_changed_under_the_same_name_is_noticed_in_the_first_audit(w
     world.look()
     assert (world.stage, world.last_move.cause) == ("shadow", "unproved")
     assert world.last_move.figures["teacher"] == f"certified for '{TEACHER}', it is now 'gpt-4o-2026-11-01'"
+    assert world.llm_changed_at == world.last_move.at
 
 
 def test_whoever_was_forced_is_not_held_to_a_certificate_but_to_the_promise(world: World) -> None:
@@ -608,6 +644,23 @@ def test_with_the_autopilot_on_an_slm_goes_all_the_way_by_itself(world: World) -
     assert world.stage == "live"
     assert (world.last_move.actor, world.last_move.cause) == ("autopilot", "evidence")
     assert world.last_move.figures["n"] == 500
+
+
+def test_the_autopilot_puts_a_proved_slm_in_the_place_of_one_that_lost_its_proof_and_of_no_other(world: World) -> None:
+    pilot = world.new_watch(autopilot=Autopilot.ON)
+    world.fake.adapters["small"] = "/adapters/small"
+    world.certify(expires_at=datetime.now(UTC) + timedelta(seconds=0.5))
+    world.promote()
+    world.certify(model="small")
+    world.look(pilot)
+    assert world.in_force
+    assert (world.stage, world.in_force.model) == ("live", "tiny")
+    time.sleep(0.5)
+    world.look(pilot)  # back to the shadow
+    world.look(pilot)
+    assert (world.stage, world.in_force.model) == ("shadow", "small")
+    world.look(pilot)
+    assert world.in_force.model == "small"
 
 
 def test_the_autopilot_wants_nobody_back_whom_somebody_retired(world: World) -> None:

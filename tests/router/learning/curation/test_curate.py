@@ -122,6 +122,15 @@ def test_old_schemas_repetitions_and_too_much_of_one_origin_are_left_out(reader:
     assert [sample.call_id for sample in newest.train] == [f"c-{n:04}" for n in range(8, 13)]
 
 
+def test_what_the_llm_said_before_it_changed_is_neither_learned_from_nor_held_out(reader: Reader) -> None:
+    calls = [candidate(n, f"question {n}", f"answer {n}") for n in range(40)]
+    curated = curate(calls, TEXT, reader, Rules(since=BEGAN + timedelta(minutes=19)))
+    assert curated.drops == {Drop.BEFORE_CHANGE: 20}
+    kept = (curated.train, curated.calibration, curated.certification)
+    assert [len(part) for part in kept] == [12, 3, 5]
+    assert min(each.call_id for part in kept for each in part) == "c-0020"
+
+
 def test_held_out_calls_are_not_picked_by_their_answers(reader: Reader) -> None:
     odd = ["maybe", "eva@kunde.at"]
     calls = [candidate(n, f"question {n}", odd[n % 2], feedback=-0.5) for n in range(20)]
