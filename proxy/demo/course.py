@@ -13,13 +13,14 @@ from rich.text import Text
 
 Progress = Callable[[int, int], None]  # steps done, steps in all
 SLOWEST, FASTEST = 10.0, 0.2  # how far from the expected pace a machine may be believed to be
+TRUST_SECONDS = 40.0  # of work at the expected pace that is thought to be done before: a short stage says little
 
 
 class Course:
     """The stages of a long run, each with the seconds that it takes on two cores.
 
-    The time left is that of the stages to come, at the pace of those that are done; within a stage that counts its
-    steps, by its steps.
+    The time left is that of the stages to come, at the pace of those that are done, as far as they say much; within a
+    stage that counts its steps, by its steps.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Course:
 
     def seconds_left(self) -> float:
         """Seconds until the last stage is expected to be done."""
-        pace = self._took_done / self._expected_done if self._expected_done else 1.0
+        pace = (self._took_done + TRUST_SECONDS) / (self._expected_done + TRUST_SECONDS)
         pace = min(max(pace, FASTEST), SLOWEST)
         left = sum(seconds for name, seconds in self._stages.items() if name != self._stage) * pace
         if self._stage is not None:

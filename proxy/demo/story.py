@@ -47,12 +47,13 @@ EVERYWHERE_SECONDS = 5.0
 SAMPLE = Path(__file__).parent / "sample.jsonl"
 SHARED = Path("../shared/data/agent_calls.jsonl.gz")
 
-START, LISTEN, LEARN = "starting the proxy", "agents call the LLM through the proxy", "learning the tasks in the log"
+START, LISTEN = "starting the proxy", "agents call the LLM through the proxy"
+MAKE, LEARN = "making a base model", "learning the tasks in the log"
 TRAIN = "training and certifying an SLM for each narrow task"
 PROVE = "SLMs prove themselves on live calls: shadow, canary, live"
 ACT, CHANGE = "agents call on; the SLMs serve their tasks", "the LLM changes its mind"
 #: Seconds on two cores with nothing else to do.
-STAGES = {START: 6, LISTEN: 30, LEARN: 70, TRAIN: 310, PROVE: 50, ACT: 20, CHANGE: 27}
+STAGES = {START: 5, LISTEN: 13, MAKE: 25, LEARN: 75, TRAIN: 330, PROVE: 54, ACT: 20, CHANGE: 13}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,8 @@ class Story:
         with ThreadPoolExecutor(1) as beside:
             base = beside.submit(self._base)
             self._listen()
-            path = base.result()
+            with self._course.stage(MAKE):
+                path = base.result()
             tasks = self._learn()
             since = datetime.now(UTC)
             self._train(tasks, path)

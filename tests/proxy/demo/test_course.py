@@ -39,10 +39,11 @@ def test_the_time_left_is_what_the_stages_take_at_the_pace_so_far(course: Course
         clock.now += 4
         assert course.seconds_left() == 51
         clock.now += 16
-    assert course.seconds_left() == 90  # this machine takes twice as long
+    assert course.seconds_left() == pytest.approx(45 * 1.2)  # a short stage took twice as long: that says a little
     with course.stage("brew"):
-        clock.now += 20
-        assert course.seconds_left() == 70
+        clock.now += 20 + 76  # the two took 116 seconds instead of 50
+        assert course.seconds_left() == pytest.approx(5 * 1.2)
+    assert course.seconds_left() == pytest.approx(5 * (116 + 40) / (50 + 40))
 
 
 def test_a_stage_that_counts_its_steps_knows_better(course: Course, clock: Clock) -> None:
