@@ -13,7 +13,8 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,24 +67,38 @@ class ArtifactStore:
             OverflowError: one has 2 GiB or more, which AES-GCM does not take in one piece.
         """
         artifact_id = artifact_id or f"{kind}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
-        draft = self._root / f".{artifact_id}.{secrets.token_hex(4)}"
         make_private_directory(self._root)
-        draft.mkdir(mode=0o700)
-        try:
-            checksums = {}
-            for name, content in files.items():
-                sealed = self._cipher.encrypt(content, _place(artifact_id, name))
-                _write_durably(draft / name, sealed)
-                checksums[name] = hashlib.sha256(sealed).hexdigest()
-            manifest = {"kind": kind, "metadata": dict(metadata), "sha256": checksums}
-            _write_durably(draft / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True).encode())
-            _sync_directory(draft)
+        with self._draft(artifact_id, kind, files, metadata) as draft:
             draft.rename(self._root / artifact_id)
             _sync_directory(self._root)
-        except (OSError, OverflowError):
-            shutil.rmtree(draft, ignore_errors=True)
-            raise
         return artifact_id
+
+    def replace(self, artifact_id: str, files: Mapping[str, bytes], metadata: Mapping[str, Any]) -> None:
+        """Put other files in an artifact's place, for what must not be kept; the old ones are deleted.
+
+        Whoever opens it at that very moment may find none, and a machine that dies then leaves none.
+
+        Raises:
+            ArtifactMissing: there is none of that id.
+            ArtifactCorrupt: its manifest can't be read.
+            OSError, OverflowError: as `put`; the artifact stays as it is.
+        """
+        path, kind = self._path(artifact_id), self._manifest(artifact_id)["kind"]
+        with self._draft(artifact_id, kind, files, metadata) as draft:
+            outdated = draft.with_name(f"{draft.name}.old")
+            path.rename(outdated)
+            draft.rename(path)
+            _sync_directory(self._root)
+        shutil.rmtree(outdated, ignore_errors=True)
+
+    def ids(self, kind: str) -> list[str]:
+        """Those of a kind, sorted; one whose manifest can't be read is of none."""
+        found = []
+        for manifest in sorted(self._root.glob(f"[!.]*/{MANIFEST}")):
+            with suppress(ArtifactCorrupt, ArtifactMissing):
+                if self._manifest(manifest.parent.name).get("kind") == kind:
+                    found.append(manifest.parent.name)
+        return found
 
     def metadata(self, artifact_id: str) -> dict[str, Any]:
         """What was given to `put` beside the files, which are not read.
@@ -93,7 +108,7 @@ class ArtifactStore:
             ArtifactCorrupt: its manifest can't be read.
         """
         try:
-            return dict(json.loads((self._path(artifact_id) / MANIFEST).read_text())["metadata"])
+            return dict(self._manifest(artifact_id)["metadata"])
         except _UNREADABLE as error:
             raise ArtifactCorrupt(f"{artifact_id}: can't be read: {error}") from error
 
@@ -116,6 +131,33 @@ class ArtifactStore:
             return Artifact(artifact_id, manifest["kind"], path, files, manifest["metadata"])
         except Undecipherable as error:
             raise ArtifactCorrupt(f"{artifact_id}: {name}: {error}") from error
+        except _UNREADABLE as error:
+            raise ArtifactCorrupt(f"{artifact_id}: can't be read: {error}") from error
+
+    @contextmanager
+    def _draft(
+        self, artifact_id: str, kind: str, files: Mapping[str, bytes], metadata: Mapping[str, Any]
+    ) -> Iterator[Path]:
+        """A whole artifact under a temporary name, for the block to rename; gone if that fails."""
+        draft = self._root / f".{artifact_id}.{secrets.token_hex(4)}"
+        draft.mkdir(mode=0o700)
+        try:
+            checksums = {}
+            for name, content in files.items():
+                sealed = self._cipher.encrypt(content, _place(artifact_id, name))
+                _write_durably(draft / name, sealed)
+                checksums[name] = hashlib.sha256(sealed).hexdigest()
+            manifest = {"kind": kind, "metadata": dict(metadata), "sha256": checksums}
+            _write_durably(draft / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True).encode())
+            _sync_directory(draft)
+            yield draft
+        except (OSError, OverflowError):
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+
+    def _manifest(self, artifact_id: str) -> dict[str, Any]:
+        try:
+            return dict(json.loads((self._path(artifact_id) / MANIFEST).read_text()))
         except _UNREADABLE as error:
             raise ArtifactCorrupt(f"{artifact_id}: can't be read: {error}") from error
 

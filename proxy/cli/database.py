@@ -13,12 +13,15 @@ def upgrade() -> None:
 
 
 def purge() -> None:
-    """Delete calls older than UNDERSTUDY_RETENTION_DAYS. Example: understudy purge"""
+    """Delete calls older than UNDERSTUDY_RETENTION_DAYS, and samples of such. Example: understudy purge"""
+    from proxy.learning.forgetting import forget_samples
     from proxy.shipping import purge_once
+    from storage.artifacts import ArtifactStore
 
     settings = load_settings()
-    database, _ = open_log(settings)
+    database, cipher = open_log(settings)
     with progress("deleting"):
         while purge_once(database, settings.retention_days):
             pass
+        forget_samples(ArtifactStore(settings.artifacts_dir, cipher), database)
     console.print(f"calls older than {settings.retention_days} days are deleted")

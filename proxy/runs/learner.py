@@ -20,6 +20,7 @@ import os
 import re
 import signal
 import socket
+import threading
 import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -29,6 +30,7 @@ from typing import Any, NoReturn
 import structlog
 
 from proxy.errors import Conflict, DataDirUnusable
+from proxy.learning.forgetting import forget_samples
 from proxy.logs import OncePerMinute
 from proxy.runs.queue import (
     APPLICATION,
@@ -51,6 +53,7 @@ from proxy.runs.wanting import can_train, trainable_tasks
 from proxy.settings import Settings
 from proxy.watch.watch import Watch
 from router.progress import Autopilot
+from storage.artifacts import ArtifactStore
 from storage.cipher import Cipher
 from storage.database import Database
 from storage.errors import DatabaseDown
@@ -61,7 +64,7 @@ WATCH_SECONDS = 1.0
 SCHEDULE_SECONDS = 60.0
 TRAIN_EVERY_SECONDS = 600.0  # it adds the whole account up
 LOST_EVERY_SECONDS = 10.0
-HOUSE_SECONDS = 3600.0
+HOUSE_SECONDS, FIRST_HOUSE_SECONDS = 3600.0, 60.0
 QUEUE_SECONDS = 0.5
 #: How often a run that works gives a sign of life, and after how long without one it is lost. By each learner's own
 #: clock: those of two machines may differ.
@@ -320,11 +323,12 @@ class Rounds:
         self._watch = Watch(settings, database, cipher)
         self._lost = LostRuns(runs)
         self._once = OncePerMinute()
+        self._house: threading.Thread | None = None
 
     def go_round(self) -> NoReturn:
         """Until the process ends."""
         schedule_at = train_at = lost_at = time.monotonic()
-        house_at = schedule_at + HOUSE_SECONDS
+        house_at = schedule_at + FIRST_HOUSE_SECONDS
         while True:
             now = time.monotonic()
             try:
@@ -340,7 +344,7 @@ class Rounds:
                     train_if_due(self._settings, self._database, self._cipher, self._runs)
                 if now >= house_at:
                     house_at = now + HOUSE_SECONDS
-                    self._runs.forget_before(datetime.now(UTC) - timedelta(days=self._settings.retention_days))
+                    self._begin_to_forget()
                 with suppress(FileNotFoundError):
                     os.utime(self._lock)
             except DatabaseDown as error:
@@ -350,6 +354,24 @@ class Rounds:
                 if self._once("round"):
                     log.error("learner.round_failed", exc_info=True)
             time.sleep(max(WATCH_SECONDS - (time.monotonic() - now), 0.1))
+
+    def _begin_to_forget(self) -> None:
+        """In a thread: reading all datasets takes longer than a promotion may wait for its watch."""
+        if self._house is None or not self._house.is_alive():
+            self._house = threading.Thread(target=self._forget, name="forgetting", daemon=True)
+            self._house.start()
+
+    def _forget(self) -> None:
+        """Old runs, and the samples of calls that the log has forgotten."""
+        try:
+            self._runs.forget_before(datetime.now(UTC) - timedelta(days=self._settings.retention_days))
+            forgotten = forget_samples(ArtifactStore(self._settings.artifacts_dir, self._cipher), self._database)
+            if forgotten:
+                log.info("samples.forgotten", samples=forgotten)
+        except DatabaseDown as error:
+            log.warning("learner.forgets_later", error=str(error))
+        except Exception:
+            log.error("learner.forgetting_failed", exc_info=True)
 
 
 def learn_if_due(settings: Settings, database: Database, runs: Runs, now: datetime) -> None:

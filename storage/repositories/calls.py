@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -301,6 +302,15 @@ def reported_models(session: ReadSession, cluster_id: str, newest: int = 100) ->
         .subquery()
     )
     return sorted(name for name in session.scalars(select(named.c.model_reported).distinct()) if name)
+
+
+def known_calls(session: ReadSession, call_ids: Collection[bytes]) -> set[bytes]:
+    """Those of some calls that are in the log."""
+    known: set[bytes] = set()
+    wanted = iter(call_ids)
+    while some := list(islice(wanted, 500)):
+        known.update(session.scalars(select(Call.call_id).where(Call.call_id.in_(some))))
+    return known
 
 
 def count_taught(session: ReadSession, cluster_id: str, since: datetime | None = None) -> int:

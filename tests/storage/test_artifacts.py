@@ -44,3 +44,19 @@ def test_what_is_kept_is_never_written_over(tmp_path: Path, cipher: Cipher) -> N
         store.put("adapter", {"a": b"2"}, {}, "adapter-1")
     assert store.open("adapter-1").files == {"a": b"1"}
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["adapter-1"], "no draft is left"
+
+
+def test_an_artifact_is_replaced_whole_and_nothing_of_the_old_one_is_left(tmp_path: Path, cipher: Cipher) -> None:
+    root = tmp_path / "a"
+    store = ArtifactStore(root, cipher)
+    other = store.put("snapshot", {"a": b"1"}, {})
+    replaced = store.put("dataset", {"a": b"a secret", "b": b"2"}, {"n": 2})
+    store.replace(replaced, {"a": b"said less"}, {"n": 1})
+    artifact = store.open(replaced)
+    assert (artifact.kind, artifact.files, artifact.metadata) == ("dataset", {"a": b"said less"}, {"n": 1})
+    assert store.ids("dataset") == [replaced]
+    assert sorted(path.name for path in root.iterdir()) == sorted([other, replaced])
+    with pytest.raises(ArtifactMissing):
+        store.replace("dataset-none", {}, {})
+    (root / other / MANIFEST).write_text("no JSON")
+    assert store.ids("snapshot") == []

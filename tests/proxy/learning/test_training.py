@@ -12,8 +12,10 @@ from typing import Any
 
 import orjson
 import pytest
+from sqlalchemy import delete
 
 from proxy.errors import BadRequest, Conflict, NoSuchThing, Unprocessable
+from proxy.learning.forgetting import forget_samples
 from proxy.learning.training import fine_tune, make_dataset, open_dataset, trained_on
 from proxy.learning.workshop import Workshop
 from proxy.proving.evaluation import evaluate
@@ -24,8 +26,8 @@ from router.learning.curation.weighed import WeighedToken
 from router.learning.training.model_card import ModelCard
 from router.learning.training.recipe import Recipe
 from storage.errors import ArtifactMissing, NotFound
-from storage.ids import new_call_id
-from storage.models import ModelRow
+from storage.ids import new_call_id, parse_call_id
+from storage.models import Call, ModelRow
 from storage.records import CallFacts
 from storage.repositories.calls import insert_calls
 from storage.repositories.clusters import StoredCluster, activate_snapshot
@@ -242,3 +244,22 @@ def test_what_is_no_dataset_is_not_trained_on(workshop: Workshop) -> None:
         fine_tune(workshop, "dataset-0")
     with pytest.raises(NotFound):
         make_dataset(workshop, "c-2")
+
+
+def test_datasets_forget_the_samples_of_calls_that_the_log_forgot(workshop: Workshop) -> None:
+    dataset_id = make_dataset(workshop, "c-1")
+    before = open_dataset(workshop, dataset_id)
+    assert forget_samples(workshop.artifacts, workshop.database) == 0
+    assert open_dataset(workshop, dataset_id) == before
+    gone, *kept = before.curated.train
+    with workshop.database.write() as session:
+        session.execute(delete(Call).where(Call.call_id == parse_call_id(gone.call_id)))
+    broken = workshop.artifacts.put("dataset", {"about.json": b"{}"}, {})
+    assert forget_samples(workshop.artifacts, workshop.database) == 1
+    after = open_dataset(workshop, dataset_id)
+    assert after.curated.train == tuple(kept)
+    assert (after.curated.calibration, after.curated.certification) == (
+        before.curated.calibration, before.curated.certification,
+    )  # fmt: skip
+    assert workshop.artifacts.metadata(dataset_id)["train"] == len(kept)
+    assert workshop.artifacts.open(broken).files == {"about.json": b"{}"}
