@@ -24,6 +24,7 @@ from storage.errors import ArtifactCorrupt, ArtifactMissing
 from storage.privacy import make_private_directory
 
 MANIFEST = "manifest.json"
+_DRAFT_SECONDS = 86_400.0  # longer than anybody writes
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
@@ -87,9 +88,20 @@ class ArtifactStore:
         with self._draft(artifact_id, kind, files, metadata) as draft:
             outdated = draft.with_name(f"{draft.name}.old")
             path.rename(outdated)
-            draft.rename(path)
+            try:
+                draft.rename(path)
+            except OSError:
+                outdated.rename(path)
+                raise
             _sync_directory(self._root)
         shutil.rmtree(outdated, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Delete what writers left behind that were killed, a day ago or more."""
+        for draft in self._root.glob(".*"):
+            with suppress(OSError):  # another learner was quicker
+                if time.time() - draft.stat().st_mtime > _DRAFT_SECONDS:
+                    shutil.rmtree(draft)
 
     def ids(self, kind: str) -> list[str]:
         """Those of a kind, sorted; one whose manifest can't be read is of none."""

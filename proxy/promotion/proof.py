@@ -134,7 +134,7 @@ def _void(session: ReadSession, cluster_id: str, model: str) -> StageMoveRow | N
 
 
 def _was_proved(move: StageMoveRow) -> bool:
-    """Whether a broken bound had been certified. Who was forced to serve and fails, says nothing of others."""
+    """Whether what a move disproves was ever proved. Who was forced to serve and fails, says nothing of others."""
     return move.cause != Cause.BOUND_BROKEN or move.figures.get("certificate_id") is not None
 
 

@@ -365,7 +365,9 @@ class Rounds:
         """Old runs, and the samples of calls that the log has forgotten."""
         try:
             self._runs.forget_before(datetime.now(UTC) - timedelta(days=self._settings.retention_days))
-            forgotten = forget_samples(ArtifactStore(self._settings.artifacts_dir, self._cipher), self._database)
+            artifacts = ArtifactStore(self._settings.artifacts_dir, self._cipher)
+            artifacts.sweep()
+            forgotten = forget_samples(artifacts, self._database)
             if forgotten:
                 log.info("samples.forgotten", samples=forgotten)
         except DatabaseDown as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -60,3 +62,16 @@ def test_an_artifact_is_replaced_whole_and_nothing_of_the_old_one_is_left(tmp_pa
         store.replace("dataset-none", {}, {})
     (root / other / MANIFEST).write_text("no JSON")
     assert store.ids("snapshot") == []
+
+
+def test_what_a_killed_writer_left_is_swept_away_after_a_day(tmp_path: Path, cipher: Cipher) -> None:
+    root = tmp_path / "a"
+    store = ArtifactStore(root, cipher)
+    store.sweep()
+    kept = store.put("snapshot", {"a": b"1"}, {})
+    for draft, age in ((".dataset-1.ab", 90_000), (".dataset-2.cd.old", 600)):
+        (root / draft).mkdir()
+        (root / draft / "samples.jsonl").write_bytes(b"x")
+        os.utime(root / draft, (time.time() - age,) * 2)
+    store.sweep()
+    assert sorted(path.name for path in root.iterdir()) == [".dataset-2.cd.old", kept]

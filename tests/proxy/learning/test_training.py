@@ -19,6 +19,8 @@ from proxy.learning.forgetting import forget_samples
 from proxy.learning.training import fine_tune, make_dataset, open_dataset, trained_on
 from proxy.learning.workshop import Workshop
 from proxy.proving.evaluation import evaluate
+from proxy.runs.learner import Rounds
+from proxy.runs.queue import Runs
 from proxy.settings import Settings
 from proxy.slm.kept_adapters import artifact_of
 from proxy.slm.vllm import VllmServer
@@ -263,3 +265,16 @@ def test_datasets_forget_the_samples_of_calls_that_the_log_forgot(workshop: Work
     )  # fmt: skip
     assert workshop.artifacts.metadata(dataset_id)["train"] == len(kept)
     assert workshop.artifacts.open(broken).files == {"about.json": b"{}"}
+
+
+def test_the_learner_forgets_beside_its_other_rounds(workshop: Workshop) -> None:
+    dataset_id = make_dataset(workshop, "c-1")
+    with workshop.database.write() as session:
+        session.execute(delete(Call))
+    runs = Runs(workshop.settings)
+    rounds = Rounds(workshop.settings, workshop.database, workshop.cipher, runs, workshop.settings.data_dir / "lock")
+    rounds._begin_to_forget()
+    assert rounds._house is not None
+    rounds._house.join(30)
+    assert open_dataset(workshop, dataset_id).curated.train == ()
+    runs.close()
