@@ -21,7 +21,7 @@ import sys
 from rich.console import Console
 from proxy.demo.slm_servers import Choice
 from proxy.demo.story import Sizes, run
-sizes = Sizes(tasks=1, learned=520, others=40, recorded=20, served=30, base_steps=20)
+sizes = Sizes(tasks=1, learned=600, others=40, recorded=20, served=30)
 if __name__ == "__main__":
     sys.exit(run(True, Choice.VLLM, Console(width=80), sizes=sizes, settings={"UNDERSTUDY_ENCODER": ""}))
 """
