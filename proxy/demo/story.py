@@ -35,7 +35,7 @@ from proxy.replay.upstream import ReplayUpstream
 from proxy.runs.schedule import TRAINABLE_CONVERSATIONS
 
 RECORDED = 200
-ADAPTER_STEPS = 180
+BASE_STEPS, ADAPTER_STEPS = 60, 180
 #: Share of the SLMs' answers that the LLM is asked for as well. By default it is 2 %, for a world with more calls.
 AUDIT_SHARE = 0.25
 CHANGED = "triage"
@@ -68,7 +68,6 @@ class Sizes:
         recorded: recorded calls of real agents, beside them.
         served: of each narrow agent, once their SLMs serve.
         most: to wait for a stage, or for a demotion.
-        base_steps: that the base model is trained; it copies what tasks take from their prompts the better, the more.
     """
 
     tasks: int = 3
@@ -77,7 +76,6 @@ class Sizes:
     recorded: int = RECORDED
     served: int = 100
     most: int = 400
-    base_steps: int = 60
 
 
 def run(
@@ -204,7 +202,7 @@ class Story:
         base = self._given_base or self._work / "base"
         if self._given_base is None:
             with ProcessPoolExecutor(1, get_context("spawn")) as child:  # in a thread, it would hold up the agents
-                child.submit(_build, base, self._traffic.texts(200), self._sizes.base_steps).result()
+                child.submit(_build, base, self._traffic.texts(200)).result()
         self._slm.start(base)
         return base
 
@@ -357,9 +355,9 @@ class Story:
 _PLACE = {None: 0, "shadow": 1, "canary": 2, "live": 3, "withdrawn": 3}
 
 
-def _build(base: Path, texts: list[str], steps: int) -> None:
+def _build(base: Path, texts: list[str]) -> None:
     quiet()
-    build_base(base, texts, steps=steps)
+    build_base(base, texts, steps=BASE_STEPS)
 
 
 def _recordings(count: int) -> list[Recording]:
