@@ -53,7 +53,7 @@ settings.load_profile("house")
 
 ADMIN_TOKEN = "test-admin-token"
 GREETING = "Hello! How can I help you?"  # 8 tokens of o200k_base
-PATIENCE_SECONDS = 90.0
+PATIENCE_SECONDS = 30.0
 #: What starts servers and browsers: slow machines may get the better of it, and `make test` tries it once more.
 REAL_PROCESSES = (
     "tests/vllm", "tests/console", "tests/integration", "tests/clients", "tests/cli", "tests/deploy",

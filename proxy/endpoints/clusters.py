@@ -95,7 +95,7 @@ def get_cluster(cluster_id: str, state: InState, caller: Viewer) -> ClusterDetai
 
 def _training(session: ReadSession, state: State, task: StoredCluster, money: Economics | None) -> str | None:
     """Why an SLM should be trained for a task, or another one; None where that isn't so."""
-    if money is None or state.settings.autopilot is Autopilot.OFF or not can_train(state.settings):
+    if money is None or not money.pays or state.settings.autopilot is Autopilot.OFF or not can_train(state.settings):
         return None
     try:
         tried = tried_tasks(state.runs)
@@ -106,7 +106,7 @@ def _training(session: ReadSession, state: State, task: StoredCluster, money: Ec
         return None
     count = f"{known.conversations:,} conversations"
     if known.last_try is not None:
-        since = "the LLM began to answer otherwise" if known.last_try.llm_changed else "the last try"
+        since = "what was proved no longer held" if known.last_try.llm_changed else "the last try"
         count = f"some {known.last_try.came:,} conversations since {since}"
     return (
         f"{count} may do to train and to prove on, if hardly any answer differs, and its "

@@ -42,9 +42,10 @@ def _forget(artifacts: ArtifactStore, database: Database, dataset_id: str) -> in
     artifact = artifacts.open(dataset_id)
     dataset = Dataset.load(artifact.files)
     samples = dataset.curated.train
+    call_ids = [parse_call_id(sample.call_id) for sample in samples]
     with database.read() as session:
-        known = known_calls(session, {parse_call_id(sample.call_id) for sample in samples})
-    kept = tuple(sample for sample in samples if parse_call_id(sample.call_id) in known)
+        known = known_calls(session, call_ids)
+    kept = tuple(sample for sample, call_id in zip(samples, call_ids, strict=True) if call_id in known)
     if len(kept) < len(samples):
         left = replace(dataset, curated=replace(dataset.curated, train=kept))
         about = artifact.metadata | {"digest": left.digest, "train": len(kept)}

@@ -313,19 +313,13 @@ def known_calls(session: ReadSession, call_ids: Collection[bytes]) -> set[bytes]
     return known
 
 
+#: The LLM answered it whole, and what was said is kept.
+_TAUGHT = (Call.served_by == "llm", Call.status == 200, Call.ended == "finished", Call.bodies_id.is_not(None))
+
+
 def count_taught(session: ReadSession, cluster_id: str, since: datetime | None = None) -> int:
     """How many calls of a cluster the LLM answered whole, with what was said; of those that came after `since`."""
-    query = (
-        select(func.count())
-        .select_from(Call)
-        .where(
-            Call.cluster_id == cluster_id,
-            Call.served_by == "llm",
-            Call.status == 200,
-            Call.ended == "finished",
-            Call.bodies_id.is_not(None),
-        )
-    )
+    query = select(func.count()).select_from(Call).where(Call.cluster_id == cluster_id, *_TAUGHT)
     return session.scalar(query if since is None else query.where(Call.arrived_at > since)) or 0
 
 
@@ -339,13 +333,10 @@ def reported_calls(session: ReadSession, cipher: Cipher, cluster_id: str, newest
         select(Call)
         .where(
             Call.cluster_id == cluster_id,
-            Call.served_by == "llm",
+            *_TAUGHT,
             Call.endpoint.in_(("chat", "responses")),
-            Call.status == 200,
-            Call.ended == "finished",
             Call.input_tokens.is_not(None),
             Call.tokens_estimated.is_(False),
-            Call.bodies_id.is_not(None),
         )
         .order_by(Call.arrived_at.desc())
         .limit(newest)

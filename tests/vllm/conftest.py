@@ -171,7 +171,7 @@ def proxy(vllm: Vllm, traffic: Traffic, tmp_path_factory: pytest.TempPathFactory
             for number in range(LEARNED):
                 for call in (traffic.ticket()[0], traffic.guest(), traffic.bookings[number]):
                     assert client.post(f"{proxy.base_url}/chat/completions", json=call).status_code == 200
-        wait_for(lambda: proxy.logged() == 3 * LEARNED)
+        wait_for(lambda: proxy.logged() == 3 * LEARNED, START_SECONDS)  # vLLM starts beside it, and takes both cores
         done = understudy("learn", data_dir=proxy.data_dir, encoder="")
         assert done.returncode == 0, done.stderr
         wait_for(lambda: httpx.get(f"{proxy.root}/readyz").json()["snapshot"] is not None)

@@ -649,14 +649,16 @@ def test_with_the_autopilot_on_an_slm_goes_all_the_way_by_itself(world: World) -
 def test_the_autopilot_puts_a_proved_slm_in_the_place_of_one_that_lost_its_proof_and_of_no_other(world: World) -> None:
     pilot = world.new_watch(autopilot=Autopilot.ON)
     world.fake.adapters["small"] = "/adapters/small"
-    world.certify(expires_at=datetime.now(UTC) + timedelta(seconds=0.5))
+    world.certify()
     world.promote()
     world.certify(model="small")
     world.look(pilot)
     assert world.in_force
     assert (world.stage, world.in_force.model) == ("live", "tiny")
-    time.sleep(0.5)
-    world.look(pilot)  # back to the shadow
+    world.log_call(served_by="llm", teacher="gpt-4o-2026-11-01")
+    world.look(pilot)
+    assert (world.stage, world.in_force.model) == ("shadow", "tiny")
+    world.certify(model="small")
     world.look(pilot)
     assert (world.stage, world.in_force.model) == ("shadow", "small")
     world.look(pilot)
