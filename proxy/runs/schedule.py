@@ -54,9 +54,9 @@ class LastTry:
     """The last time that somebody trained for a task, or put an SLM to the proof on it.
 
     Attributes:
-        had: about how many conversations there were to learn from.
+        had: about how many conversations it learned from that are still worth it: none once the LLM has changed.
         came: about how many have come since, and since the LLM changed.
-        llm_changed: whether the LLM answers otherwise since.
+        llm_changed: whether it has, since.
     """
 
     had: int
@@ -69,7 +69,7 @@ class LastTry:
 
         What failed once by itself, fails again; and whoever tries often, proves less each time.
         """
-        return self.came >= max(TRAINABLE_CONVERSATIONS, 0 if self.llm_changed else self.had)
+        return self.came >= max(TRAINABLE_CONVERSATIONS, self.had)
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,6 @@ def _last_try(session: ReadSession, task: StoredCluster, tried_at: datetime | No
     tried_at, changed_at = max(tries), llm_changed_at(session, task.cluster_id)
     llm_changed = changed_at is not None and changed_at > tried_at
     came = count_taught(session, task.cluster_id, changed_at if llm_changed else tried_at)
-    had = count_taught(session, task.cluster_id) - came
+    had = count_taught(session, task.cluster_id, changed_at) - came
     of_calls = task.conversations / task.calls if task.calls else 1.0
     return LastTry(round(had * of_calls), round(came * of_calls), llm_changed)

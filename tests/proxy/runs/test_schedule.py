@@ -10,16 +10,20 @@ from typing import Any
 
 import pytest
 
+from proxy.money.economics import economics_of
 from proxy.runs.learner import learn_if_due, train_if_due
 from proxy.runs.queue import RunKind, Runs, RunStatus, RunWish
 from proxy.runs.schedule import LastTry, Learnable, Trainable, is_learning_due, task_to_train
+from proxy.runs.wanting import trainable
 from proxy.settings import load_settings
 from router.progress import Autopilot
 from storage.cipher import Cipher
 from storage.database import Database
+from storage.models import StageMoveRow
 from storage.records import CallFacts
 from storage.repositories.calls import insert_calls
 from storage.repositories.clusters import StoredCluster, activate_snapshot
+from storage.repositories.moves import add_move
 from tests.storage.conftest import make_record
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -114,7 +118,7 @@ def wanting(cluster_id: str = "c-1", **changes: Any) -> Trainable:
         {"last_try": LastTry(had=300, came=299, llm_changed=False)},
         {"last_try": LastTry(had=5000, came=4999, llm_changed=False)},
         {"last_try": LastTry(had=100, came=299, llm_changed=False)},
-        {"last_try": LastTry(had=5000, came=299, llm_changed=True)},
+        {"last_try": LastTry(had=0, came=299, llm_changed=True)},
         {"pays": False},
         {"pays": None},
         {"can_be_proved": False},
@@ -129,7 +133,7 @@ def test_no_slm_is_trained_where_it_is_not_wanted(changes: dict[str, Any]) -> No
     [
         LastTry(had=300, came=300, llm_changed=False),
         LastTry(had=5000, came=5000, llm_changed=False),
-        LastTry(had=5000, came=300, llm_changed=True),
+        LastTry(had=0, came=300, llm_changed=True),
     ],
 )
 def test_another_try_takes_as_much_again_or_another_llm(last_try: LastTry) -> None:
@@ -162,6 +166,32 @@ def test_the_autopilot_trains_once_for_a_task_that_pays_and_again_from_twice_as_
         train_if_due(settings, database, CIPHER, runs)
         assert [run.wish.cluster for run in runs.list_runs()] == ["c-2"] * tries
     runs.close()
+
+
+@pytest.mark.parametrize(("tried", "expected"), [(-1, LastTry(0, 3, True)), (3, LastTry(1, 2, False))])
+def test_what_the_llm_said_before_it_changed_is_nothing_to_learn_from_again(
+    tmp_path: Path, tried: int, expected: LastTry
+) -> None:
+    """Five calls an hour apart; the LLM changed behind the second, and somebody tried before or after that."""
+    settings = load_settings({}, data_dir=tmp_path, slm_url="main=http://127.0.0.1:9/v1")
+    database = Database(settings.database)
+    database.upgrade(CIPHER)
+    task = StoredCluster("c-1", "s", "c-1", {}, "", 5, 5, [])
+    hours = [NOW + timedelta(hours=number) for number in range(5)]
+    broken = StageMoveRow(
+        cluster_id="c-1", model="m", from_stage="live", to_stage="retired", at=NOW + timedelta(hours=1.5),
+        actor="watch", cause="bound_broken", figures={"certificate_id": 1},
+    )  # fmt: skip
+    with database.write() as session:
+        activate_snapshot(session, CIPHER, "s", 5, [task])
+        calls = [make_record(cluster_id="c-1", arrived_at_ns=int(at.timestamp() * 1e9)) for at in hours]
+        insert_calls(session, CIPHER, [(record, CallFacts(cost_usd=1.0)) for record in calls])
+        add_move(session, broken)
+    with database.read() as session:
+        money = economics_of(session, settings)["c-1"]
+        tried_at = NOW + timedelta(hours=tried - 0.5)
+        assert trainable(session, CIPHER, settings, task, money, tried_at).last_try == expected
+    database.close()
 
 
 def test_the_busiest_task_that_pays_is_trained_for_first() -> None:
