@@ -212,6 +212,13 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemostrecent",
         )
+        self._in_doubt = Gauge(
+            "understudy_promotion_in_doubt",
+            "1 while the LLM answers a promoted cluster's calls, since of late its SLM disagreed.",
+            ["cluster"],
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
         self._lost = Counter(
             "understudy_calls_lost_total",
             "Calls that could not be logged (0 unless the disk is full).",
@@ -329,13 +336,14 @@ class Metrics:
                     self._cluster_calls_of[cluster_id, server] = self._cluster_calls.labels(cluster_id, server)
 
     def show_promotions(self, promotions: Mapping[str, Promotion]) -> None:
-        """Show every cluster's current stage; a cluster that is no longer promoted goes to zero everywhere."""
+        """Show every cluster's stage, and doubt; a cluster that is no longer promoted goes to zero everywhere."""
         self._promoted.update(promotions)
         for cluster_id in self._promoted:
             current = promotions.get(cluster_id)
             for stage in Stage:
                 shown = current is not None and current.stage is stage
                 self._promotion_stage.labels(cluster_id, stage.value).set(1 if shown else 0)
+            self._in_doubt.labels(cluster_id).set(1 if current is not None and current.in_doubt else 0)
 
     def show_risk(self, alpha: float) -> None:
         """Show what is promised."""

@@ -16,6 +16,7 @@ class Reason(StrEnum):
 
     MATCHED = "matched"
     CANARY_HELD_BACK = "canary_held_back"
+    IN_DOUBT = "in_doubt"
     SHADOW_ONLY = "shadow_only"
     NO_SNAPSHOT = "no_snapshot"
     UNKNOWN_TASK = "unknown_task"

@@ -1,7 +1,7 @@
 """Router.decide(): which upstream should answer a call, in microseconds, without I/O.
 
     a snapshot?  →  whose template is it?  →  does the caller hold it back?  →  may it be diverted at all?
-        →  is an SLM promoted for the task, and for this call's share?  →  does it fit the SLM's context?
+        →  is an SLM promoted for the task, for this call's share, and not in doubt?  →  does it fit the SLM's context?
         →  is the payload like what the task has seen?  →  the SLM
 
 Each step can only send the call to the LLM, and each failure does. A call's task is found even when nothing is
@@ -62,8 +62,8 @@ class Router:
         Args:
             features: of the call.
             held: why the caller keeps the call at the LLM whatever the router finds (an override, a key's policy).
-            force: an operator asks for the SLM (`x-understudy-route: slm`): stage, share and payload are not asked;
-                what can never be diverted still isn't.
+            force: an operator asks for the SLM (`x-understudy-route: slm`): stage, share, doubt and payload are not
+                asked; what can never be diverted still isn't.
             session: the client's own name for the conversation; canary calls of one session go one way.
 
         Returns:
@@ -78,7 +78,7 @@ class Router:
             return Decision(Reason.ROUTER_ERROR, snapshot_id=self.snapshot.snapshot_id)
 
     def rehearse(self, features: CallFeatures) -> Decision:
-        """Decide as if the task's SLM served it already, whatever its stage and share. Never raises.
+        """Decide as if the task's SLM served it, whatever its stage and share, and in doubt too. Never raises.
 
         Not even a tool loop that the LLM began is held: there the SLM would have begun it. As with `decide`, not final
         where it has a `payload_text`.
@@ -162,6 +162,8 @@ class Router:
                 return Reason.NOT_PROMOTED
             if promotion.share < 1 and _place(promotion.cluster_id, features, session) >= promotion.share:
                 return Reason.CANARY_HELD_BACK
+            if promotion.in_doubt:
+                return Reason.IN_DOUBT
         if exceeds_context(features, promotion.max_context_tokens):
             return Reason.CONTEXT_TOO_LONG
         return None

@@ -87,6 +87,7 @@ class Promotion:
         min_confidence: mean token probability that its certificate asks of an answer; 0 serves any that has one, None
             (it goes without a certificate) those without one too.
         audit_share: of its served calls that the LLM answers too; None: `UNDERSTUDY_AUDIT_SHARE`.
+        in_doubt: what it did of late speaks against it: until that is outweighed the LLM answers, and it in the shadow.
     """
 
     cluster_id: str
@@ -99,3 +100,4 @@ class Promotion:
     version: int = 0
     min_confidence: float | None = None
     audit_share: float | None = None
+    in_doubt: bool = False

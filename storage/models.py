@@ -17,6 +17,7 @@ from sqlalchemy import (
     MetaData,
     String,
     TypeDecorator,
+    false,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -272,6 +273,7 @@ class PromotionRow(Base):
         min_confidence: an answer less sure is not served; None where no certificate says so.
         audit_share: of its served calls that the LLM answers too, as it is now; None: `UNDERSTUDY_AUDIT_SHARE`.
         asked_audit_share: the one that was asked for when it was made.
+        in_doubt: what it did of late speaks against it, so that the LLM answers until that is outweighed.
     """
 
     __tablename__ = "promotions"
@@ -303,6 +305,7 @@ class PromotionRow(Base):
     min_confidence: Mapped[float | None]
     audit_share: Mapped[float | None]
     asked_audit_share: Mapped[float | None]
+    in_doubt: Mapped[bool] = mapped_column(default=False, server_default=false())
 
 
 class WatchRow(Base):

@@ -27,6 +27,17 @@ def dashboard() -> Dashboard:
                 stacked=True,
             )
         )
+        .with_panel(
+            course(
+                "Tasks in doubt",
+                {"{{cluster}}": "max by (cluster) (understudy_promotion_in_doubt) > 0"},
+                COUNT,
+                "An audited answer disagreed: the LLM answers the task's calls, and its SLM in the shadow, until "
+                "enough agreements outweigh that. One that stays is compared too seldom: see the copies below.",
+                width=24,
+                stacked=True,
+            )
+        )
         .with_row(Row("Disagreement"))
         .with_panel(
             course(

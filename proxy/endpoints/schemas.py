@@ -30,7 +30,7 @@ class PromotionWish(BaseModel):
         None,
         ge=0,
         le=1,
-        description="of its served calls that the LLM answers too, and more where there is doubt; 0: never any; "
+        description="of its served calls that the LLM answers too, more on a thin certificate; 0: never any; "
         "null: UNDERSTUDY_AUDIT_SHARE",
     )
 
@@ -64,6 +64,9 @@ class PromotionShown(BaseModel):
     min_confidence: float | None = Field(description="mean token probability that its certificate asks of an answer")
     audit_share: float | None = Field(
         None, description="of its served calls that the LLM answers too now; null: UNDERSTUDY_AUDIT_SHARE"
+    )
+    in_doubt: bool = Field(
+        False, description="what it did of late speaks against it: the LLM answers until that is outweighed"
     )
 
 

@@ -36,8 +36,8 @@ class Wish:
         slm: server name; may be left out where there is one server only, or the model is registered.
         adapter: path as the SLM server sees it; may be left out for a registered model.
         force: go without a valid certificate; needs `reason`.
-        audit_share: of the served calls that the LLM answers too, in [0, 1], and more where there is doubt; 0 forbids
-            audits. None: `UNDERSTUDY_AUDIT_SHARE`.
+        audit_share: of the served calls that the LLM answers too, in [0, 1], and more on a thin certificate; 0 forbids
+            audits, and with them doubt. None: `UNDERSTUDY_AUDIT_SHARE`.
     """
 
     model: str
@@ -63,6 +63,7 @@ def promotion_of(row: PromotionRow) -> Promotion:
         version=row.promotion_id,
         min_confidence=row.min_confidence,
         audit_share=row.audit_share,
+        in_doubt=row.in_doubt,
     )
 
 
@@ -133,6 +134,8 @@ def promote_cluster(
         task = get_cluster(session, cipher, cluster_id)
         full = full_share(task.calls, task.conversations)
         proved = granted.proof.certificate if needs_certificate(wish.stage) and not granted.proof.missing else None
+        certificate_id = None if granted.proof.missing else granted.proof.certificate_id
+        goes_on = before is not None and (before.model, before.certificate_id) == (wish.model, certificate_id)
         row = rows.promote(
             session,
             PromotionRow(
@@ -147,10 +150,11 @@ def promote_cluster(
                 reason=wish.reason,
                 actor=actor,
                 created_at=datetime.now(UTC),
-                certificate_id=None if granted.proof.missing else granted.proof.certificate_id,
+                certificate_id=certificate_id,
                 min_confidence=granted.proof.min_confidence,
                 audit_share=audit_share(wish.audit_share, settings.audit_share, full, proved.n if proved else None),
                 asked_audit_share=wish.audit_share,
+                in_doubt=before is not None and goes_on and before.in_doubt,
             ),
         )
         audit(

@@ -1,6 +1,7 @@
 """Shadow and audit copies: a second answer to a call whose client has its own already.
 
-    shadow   a task's SLM answers what the LLM has answered, exactly as if it served the task already
+    shadow   a task's SLM answers what the LLM has answered, exactly as if it served the task already; also one that did
+             serve it, until what it did of late is no longer held against it
     audit    the LLM answers what an SLM has served
 
 They tell whether an SLM may be promoted, and whether it may stay. No client waits for a copy or sees one: a worker
@@ -55,7 +56,7 @@ CLOSE_SECONDS = 2.0
 PAUSE_SECONDS = 60.0
 MAX_PAUSE_SECONDS = 3600.0
 _WITH_BODIES = frozenset({"full", "redacted"})
-_REHEARSED = frozenset({Reason.SHADOW_ONLY, Reason.CANARY_HELD_BACK, Reason.TOOL_LOOP_HELD})
+_REHEARSED = frozenset({Reason.SHADOW_ONLY, Reason.CANARY_HELD_BACK, Reason.IN_DOUBT, Reason.TOOL_LOOP_HELD})
 _STAGES = frozenset({Stage.SHADOW, Stage.CANARY})
 
 
@@ -148,13 +149,18 @@ class Copies:
             promotion = call.decision.promotion
             if call.reason != Reason.MATCHED or promotion is None:  # what an operator forced says nothing of the rest
                 return
-            kind, share = Kind.AUDIT, promotion.audit_share
-            share = self._settings.audit_share if share is None else share
+            kind, share = Kind.AUDIT, self._audited(promotion)
         else:
             current = self._serving.promotions.get(call.cluster_id or "")
-            if call.reason not in _REHEARSED or current is None or current.stage not in _STAGES:
+            if call.reason not in _REHEARSED or current is None:
                 return
-            promotion, kind, share = None, Kind.SHADOW, self._settings.shadow_share
+            if current.in_doubt:
+                share = self._audited(current)
+            elif current.stage in _STAGES:
+                share = self._settings.shadow_share
+            else:
+                return
+            promotion, kind = None, Kind.SHADOW
         if self._draw() < share:
             self._take(
                 _Copied(
@@ -162,6 +168,10 @@ class Copies:
                     call.log, promotion,
                 )
             )  # fmt: skip
+
+    def _audited(self, promotion: Promotion) -> float:
+        """The share of a promotion's calls that both answer."""
+        return self._settings.audit_share if promotion.audit_share is None else promotion.audit_share
 
     def _take(self, copied: _Copied) -> None:
         if self._closed:

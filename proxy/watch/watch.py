@@ -1,7 +1,7 @@
 """What keeps promotions honest, beside serving: the learner calls `look` every second.
 
     copies judged (judging.py)  →  the audit of each promotion (watched.py)  →  an alarm ends it
-                                →  doubt (promotion/audit_share.py)  →  it is audited in full, for a while
+                                →  doubt  →  the LLM answers, and the SLM in its shadow, until that is outweighed
                                 →  evidence from the shadow (shadow_proof.py)  →  a certificate, once it suffices
     certificates that no longer hold   →  back to the shadow
     an SLM that keeps failing (slm_health.py), payloads that drift (payload_drift.py)  →  the end
@@ -52,7 +52,7 @@ from storage.repositories.certificates import (
 from storage.repositories.clusters import cluster_ids, get_cluster, snapshots_since
 from storage.repositories.copies import copies_to_judge, note_verdict
 from storage.repositories.moves import newest_move
-from storage.repositories.promotions import current_promotions, set_audit_share
+from storage.repositories.promotions import current_promotions, set_audit
 from storage.repositories.watches import put_watch
 
 _T = TypeVar("_T")
@@ -121,6 +121,7 @@ class Watch:
         for one in known.values():
             self._on_alarm(one)
             self._on_new_teacher(one.promotion, judged)
+            self._keep_audit(one)
         return len(judged)
 
     def _subject(self, session: ReadSession, promotion: PromotionRow) -> Subject:
@@ -182,31 +183,33 @@ class Watch:
             self._to_shadow(promotion, Cause.UNPROVED, reason, {"missing": missing})
         elif failing:
             self._end(promotion, Cause.SLM_FAILING, "its SLM has failed most of its calls for minutes", failing)
-        elif needs_certificate(Stage(promotion.stage)):
-            self._keep_audit_share(one)
+        else:
+            self._keep_audit(one)
 
-    def _keep_audit_share(self, one: Watched) -> None:
-        """Have as many of its calls audited as what is known of it asks for now."""
+    def _keep_audit(self, one: Watched) -> None:
+        """Have as many of its calls audited as what is known of it asks for now, and the LLM answer while in doubt."""
         promotion = one.promotion
+        if not needs_certificate(Stage(promotion.stage)):
+            return
         with self._database.read() as session:
             certificate = granted_on(session, promotion)
             try:
                 task = get_cluster(session, self._cipher, promotion.cluster_id)
             except NotFound:
                 return  # no longer discovered: no call is taken for it any more
-        asked, full = promotion.asked_audit_share, full_share(task.calls, task.conversations)
+        asked, setting = promotion.asked_audit_share, self._settings.audit_share
         known = certificate.n + one.audit.n if certificate else None
-        in_doubt = one.audit.is_in_doubt(already=promotion.audit_share != asked)
-        share = audit_share(asked, self._settings.audit_share, full, known, in_doubt)
-        if share == promotion.audit_share:
+        in_doubt = one.audit.is_in_doubt and (setting if asked is None else asked) > 0
+        share = audit_share(asked, setting, full_share(task.calls, task.conversations), known, in_doubt)
+        if (share, in_doubt) == (promotion.audit_share, promotion.in_doubt):
             return
         try:
             with self._database.write() as session:
                 states.lock_serving(session)
-                set_audit_share(session, promotion.promotion_id, share)
+                set_audit(session, promotion.promotion_id, share, in_doubt)
         except NotFound:
             return  # it has ended meanwhile
-        event = "audit.as_before" if share == asked else "audit.in_full"
+        event = "audit.in_doubt" if in_doubt else "audit.as_before" if share == asked else "audit.in_full"
         log.info(event, cluster=promotion.cluster_id, model=promotion.model, share=share, n=one.audit.n,
                  doubt=round(one.audit.doubt, 2))  # fmt: skip
 

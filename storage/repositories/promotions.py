@@ -44,8 +44,10 @@ def promote(session: WriteSession, row: PromotionRow) -> PromotionRow:
     return row
 
 
-def set_audit_share(session: WriteSession, promotion_id: int, share: float | None) -> None:
-    """Have another share of a promotion's served calls audited; what was asked for stays on record.
+def set_audit(session: WriteSession, promotion_id: int, share: float | None, in_doubt: bool) -> None:
+    """Have another share of a promotion's calls audited, and the LLM answer them while there is doubt.
+
+    The share that was asked for stays on record.
 
     Raises:
         NotFound: it is not in force.
@@ -53,7 +55,7 @@ def set_audit_share(session: WriteSession, promotion_id: int, share: float | Non
     row = session.get(PromotionRow, promotion_id, with_for_update=True)
     if row is None or row.ended_at is not None:
         raise NotFound(f"promotion {promotion_id} is not in force")
-    row.audit_share = share
+    row.audit_share, row.in_doubt = share, in_doubt
     bump_serving_version(session)
 
 

@@ -31,6 +31,7 @@ class World:
 
     def __init__(self, proxy: Proxy, llm: agents.TriageLLM, upstream: ReplayUpstream, slm: FakeVllm) -> None:
         self.proxy, self._llm, self.upstream, self.slm = proxy, llm, upstream, slm
+        self.reasons: list[str] = []
         self._tickets = agents.tickets(seed=7)
         self._client = httpx.Client(timeout=30)
 
@@ -41,6 +42,7 @@ class World:
     def _call(self, text: str, answer: str) -> str:
         self._llm.expect(text, answer)
         sent = self._client.post(f"{self.proxy.base_url}/chat/completions", json=agents.ticket_call(text))
+        self.reasons.append(sent.headers["x-understudy-reason"])
         return sent.headers["x-understudy-served-by"]
 
     @property
@@ -99,7 +101,7 @@ def otherwise(answer: str) -> str:
     return json.dumps({"label": "praise", "urgent": not json.loads(answer)["urgent"]})
 
 
-def test_a_certificate_promotes_and_a_world_that_changes_demotes(world: World) -> None:
+def test_a_certificate_promotes_doubt_is_outweighed_and_a_world_that_changes_demotes(world: World) -> None:
     assert world.promote("live").status_code == 409
     proved = world.evaluate()
     assert proved.returncode == 0, proved.stderr
@@ -113,13 +115,22 @@ def test_a_certificate_promotes_and_a_world_that_changes_demotes(world: World) -
     bound = f'understudy_cluster_disagreement_bound{{cluster="{world.cluster["id"]}"}}'
     wait_for(lambda: 0 < world.proxy.metric(bound) < world.proxy.metric("understudy_risk"))
 
+    world.change(otherwise)
+    world.call()
+    wait_for(lambda: world.cluster["promotion"]["in_doubt"])
+    world.change(str)  # as before
+    assert "In doubt" in world.page(f"/tasks/{world.cluster['id']}")
+    wait_for(lambda: world.call(2) == ["llm"] * 2, 5)
+    assert world.reasons[-1] == "in_doubt"
+    wait_for(lambda: world.call(4) == ["slm"] * 4, 60)
+
     world.upstream.fault = Fault.ERROR_429  # audits are refused: that says nothing
     assert set(world.call(8)) == {"slm"}
     world.upstream.fault = None
     assert world.cluster["stage"] == "live"
 
     world.change(otherwise)
-    wait_for(lambda: "slm" not in world.call(2), 60)
+    wait_for(lambda: world.call(2) == ["llm"] * 2 and world.cluster["stage"] is None, 60)
     [move] = [move for move in world.cluster["moves"] if move["to_stage"] == "retired"]
     assert (move["actor"], move["cause"]) == ("watch", "bound_broken")
     assert move["figures"]["failures"] <= COPIES_AT_ONCE  # all that came in with the copy that was one too many

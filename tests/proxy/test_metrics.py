@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ CONTRACT = {
     "understudy_key_counterfactual_cost_usd": ("counter", {"key"}),
     "understudy_risk": ("gauge", set()),
     "understudy_promotion_stage": ("gauge", {"cluster", "stage"}),
+    "understudy_promotion_in_doubt": ("gauge", {"cluster"}),
     "understudy_spool_bytes": ("gauge", set()),
     "understudy_spool_oldest_seconds": ("gauge", set()),
     "understudy_calls_lost": ("counter", set()),
@@ -128,6 +130,16 @@ def test_a_cluster_that_no_snapshot_has_does_not_become_a_label() -> None:
     assert b"made-up" not in metrics.render()
 
 
+def test_doubt_is_shown_while_it_lasts() -> None:
+    metrics = busy_metrics()
+    for in_doubt in (True, False):
+        metrics.show_promotions({"c1": replace(PROMOTION, in_doubt=in_doubt)})
+        assert value(metrics.render(), "understudy_promotion_in_doubt", cluster="c1") == in_doubt
+    metrics.show_promotions({"c1": replace(PROMOTION, in_doubt=True)})
+    metrics.show_promotions({})
+    assert value(metrics.render(), "understudy_promotion_in_doubt", cluster="c1") == 0
+
+
 def test_a_demotion_takes_the_stage_back_to_zero() -> None:
     metrics = busy_metrics()
     assert value(metrics.render(), "understudy_promotion_stage", cluster="c1", stage="canary") == 1
@@ -162,6 +174,7 @@ def test_the_spool_is_measured_when_asked_for() -> None:
 
 WORKER = """
 import sys
+from dataclasses import replace
 from proxy.metrics import Metrics
 from proxy.money.savings import Parts
 from router.promotion import Promotion, Stage

@@ -65,6 +65,8 @@ def test_a_promoted_task_is_the_slms(snapshot: Snapshot, promoted: Promote, clus
         (Stage.RETIRED, 1.0, {}, {}, Reason.NOT_PROMOTED),
         (Stage.CANARY, 0.0, {}, {}, Reason.CANARY_HELD_BACK),
         (Stage.CANARY, 1.0, {}, {}, Reason.MATCHED),
+        (Stage.CANARY, 0.0, {"in_doubt": True}, {}, Reason.CANARY_HELD_BACK),
+        (Stage.LIVE, 1.0, {"in_doubt": True, "max_context_tokens": 100}, {}, Reason.IN_DOUBT),
         (Stage.LIVE, 1.0, {"max_context_tokens": 100}, {}, Reason.CONTEXT_TOO_LONG),
         (Stage.LIVE, 1.0, {"max_context_tokens": 1024}, {}, Reason.MATCHED),
         (Stage.LIVE, 1.0, {}, {"n": 2}, Reason.UNSUPPORTED_FEATURE),

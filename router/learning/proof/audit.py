@@ -26,12 +26,18 @@ over all p. To reach it, a test would have to be told when the rise comes and ho
 bound is ln(1/ε) / KL(10 % ‖ 5 %) = 446 for a rise to 10 %, and 131 for one to 15 %.
 
 59 conversations hardly tell 1 % from 5 %, so that 11 % is no news at first: a fresh promotion with a thin certificate
-should be audited in full for its first 300 conversations.
+should be audited in full for its first 300 conversations. Later a share will do.
 
-Later a share will do, and a full audit again as soon as there is doubt (`is_in_doubt`). What was seen may decide which
-calls are audited, as long as they are drawn unseen: whoever bets on only some of the rounds, chosen before each, wins
-nothing from fair odds (Doob, Ann. Math. 37 (1936)), so that both tests stay valid. On samples drawn by a policy that
-follows what was seen: Chugg et al., "Auditing fairness by betting", NeurIPS 2023, arXiv 2305.17570.
+Nobody has to be served meanwhile: from the first disagreement on there is doubt (`is_in_doubt`), and the LLM should
+answer, the SLM in its shadow, until agreements outweigh it: some 45 of an SLM that never disagreed, 14 of one that does
+in 3 %. What was seen may decide which calls are audited, and by whom they are answered, as long as they are drawn
+unseen: whoever bets on only some of the rounds, chosen before each, wins nothing from fair odds (Doob, Ann. Math. 37
+(1936)), so that both tests stay valid. On samples drawn by a policy that follows what was seen: Chugg et al., "Auditing
+fairness by betting", NeurIPS 2023, arXiv 2305.17570.
+
+After a rise by ten points an SLM so answers 5 to 23 calls in all, on average, where it is audited in full, whatever it
+is certified on; at a share of 2 % 220 to 530 (`docs/proof.md`), of which the first audited disagreement alone takes
+1 / (2 % of 10 to 15 %) = 500 to 333.
 
 Calls of one conversation share their mistakes, so that a burst of failures in one is one failure: only the first
 audited call of a conversation counts. Calls must therefore be drawn for the audit call by call, and in full means one
@@ -56,11 +62,8 @@ from router.learning.proof.standard import Standard
 #: the change this is proved of all SLMs that are put to the proof. Of those that pass, simulated, it is so up to a rate
 #: of 4 %; at exactly 5 %, where hardly one of twenty passes, up to five times as many are.
 FALSE_DEMOTION = 1e-4
-#: From so much doubt on the audit should be full: about two disagreements in short succession, or one of an SLM that
-#: never disagreed. At a share of 2 % it costs up to a third more audits, and a rise by ten points is noticed five to
-#: nine times as soon (`docs/proof.md`). 1.5 would cost up to 60 % more, and be a third faster; 5 would cost up to 7 %
-#: more, and take twice as long.
-DOUBT = 2.5
+#: How much doubt a new backend of the LLM casts: some 24 agreements of an SLM that never disagreed outweigh it.
+_NEW_BACKEND = 2.5
 #: What is suspected when an SLM disagrees: that it got so much worse.
 _RISE = 0.1
 #: Conversations that are remembered, to count each only once; one that comes back later counts again.
@@ -93,7 +96,7 @@ class Audit:
         repeated: further calls of conversations that had counted.
         test: of the promise, and that nothing changed.
         doubt: how much likelier the calls of late are after a rise by ten points than before it, as a logarithm, at
-            least 0 (a cumulative sum: Page, Biometrika 41 (1954)). It proves nothing, and says where to look.
+            least 0 (a cumulative sum: Page, Biometrika 41 (1954)). It proves nothing, and says who should answer.
         recent: the conversations that counted last.
         backends: what the LLM called its backend, newest last.
     """
@@ -146,7 +149,7 @@ class Audit:
         if backend in self.backends:
             return self
         backends = (*self.backends, backend)[-_BACKENDS:]
-        return replace(self, doubt=max(self.doubt, DOUBT) if self.backends else self.doubt, backends=backends)
+        return replace(self, doubt=max(self.doubt, _NEW_BACKEND) if self.backends else self.doubt, backends=backends)
 
     @property
     def alarm(self) -> Alarm | None:
@@ -155,9 +158,10 @@ class Audit:
             return None
         return Alarm.BROKEN if self.test.promise.rejects(FALSE_DEMOTION) else Alarm.REGRESSED
 
-    def is_in_doubt(self, already: bool) -> bool:
-        """Whether the audit should be full; if it is already, until nothing speaks for a rise any more."""
-        return self.doubt > 0 if already else self.doubt >= DOUBT
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether anything speaks for a rise: then the LLM should answer, and the SLM in its shadow."""
+        return self.doubt > 0
 
     def _surprise(self, failed: bool) -> float:
         """Logarithm of how much likelier an outcome is after a rise, by what the SLM did until now."""

@@ -40,6 +40,15 @@ STREAM = [
     b'data: {"model":"gpt-4o","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n',
     b"data: [DONE]\n\n",
 ]
+TOOL_LOOP = [
+    {"role": "system", "content": TRIAGE}, {"role": "user", "content": triage_text(1)},
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}],
+    },
+    {"role": "tool", "tool_call_id": "call_1", "content": "an invoice"},
+]  # fmt: skip
 
 
 class House:
@@ -107,14 +116,19 @@ async def build(tmp_path: Path, slm: FakeVllm, llm: Scripted) -> AsyncIterator[B
     async with AsyncExitStack() as stack:
 
         async def start(
-            stage: Stage, *, share: float = 1.0, audit_share: float | None = None, **settings: Any
+            stage: Stage,
+            *,
+            share: float = 1.0,
+            audit_share: float | None = None,
+            in_doubt: bool = False,
+            **settings: Any,
         ) -> House:
             chosen = {"copies_at_once": 2, "audit_share": 1.0, "slm_timeout_seconds": 30.0} | settings
             configured = load_settings(
                 {}, data_dir=tmp_path, admin_token="t", encoder="", slm_url=f"gpu={slm.url}",
                 upstream_url=llm.base_url, **chosen,
             )  # fmt: skip
-            put_in_force(tmp_path, stage, share=share, audit_share=audit_share)
+            put_in_force(tmp_path, stage, share=share, audit_share=audit_share, in_doubt=in_doubt)
             app = create_app(configured)
             assert isinstance(app, Front)
             await stack.enter_async_context(app._app.router.lifespan_context(app._app))
@@ -164,13 +178,7 @@ async def test_a_streaming_clients_call_is_copied_whole(build: Build) -> None:
 
 async def test_a_tool_loop_that_the_llm_began_is_rehearsed_too(build: Build) -> None:
     house = await build(Stage.SHADOW)
-    called = [{"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}]
-    turns = [
-        {"role": "system", "content": TRIAGE}, {"role": "user", "content": triage_text(1)},
-        {"role": "assistant", "content": None, "tool_calls": called},
-        {"role": "tool", "tool_call_id": "call_1", "content": "an invoice"},
-    ]  # fmt: skip
-    assert (await house.ask(messages=turns)).headers["x-understudy-reason"] == "tool_loop_held"
+    assert (await house.ask(messages=TOOL_LOOP)).headers["x-understudy-reason"] == "tool_loop_held"
     assert (await house.copy()).kind == "shadow"
 
 
@@ -181,6 +189,35 @@ async def test_what_a_canary_holds_back_is_shadowed_and_what_it_serves_is_audite
     kinds = [copied.kind for copied in house.copies()]
     assert kinds.count("shadow") == reasons.count("canary_held_back") > 0
     assert kinds.count("audit") == reasons.count("matched") > 0
+
+
+async def test_in_doubt_the_llm_answers_and_the_slm_in_its_shadow_whatever_the_shadows_share(build: Build) -> None:
+    house = await build(Stage.LIVE, in_doubt=True, shadow_share=0.0)
+    house.llm.will(*ANSWER)
+    served = await house.ask()
+    assert (served.headers["x-understudy-served-by"], served.headers["x-understudy-reason"]) == ("llm", "in_doubt")
+    copied = await house.copy()
+    assert (copied.kind, copied.outcome) == ("shadow", "answered")
+
+
+async def test_in_doubt_later_turns_are_shadowed_too_though_the_llm_began_their_loop(build: Build) -> None:
+    house = await build(Stage.LIVE, in_doubt=True)
+    assert (await house.ask(messages=TOOL_LOOP)).headers["x-understudy-reason"] == "tool_loop_held"
+    assert (await house.copy()).kind == "shadow"
+
+
+async def test_without_doubt_what_a_live_slm_must_leave_to_the_llm_is_not_shadowed(build: Build) -> None:
+    house = await build(Stage.LIVE)
+    await house.ask(messages=TOOL_LOOP)
+    await house.ask()
+    assert (await house.copy()).kind == "audit"
+
+
+async def test_in_doubt_no_more_is_shadowed_than_is_audited(build: Build) -> None:
+    house = await build(Stage.LIVE, in_doubt=True, audit_share=0.0)
+    for _ in range(5):
+        await house.ask()
+    assert house.slm.seen == {}
 
 
 @pytest.mark.parametrize(

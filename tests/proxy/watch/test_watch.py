@@ -352,21 +352,21 @@ def test_a_thin_certificate_is_audited_in_full_until_enough_is_known(world: Worl
     assert world.in_force.audit_share is None
 
 
-def test_a_rising_disagreement_is_audited_in_full_before_it_demotes(world: World) -> None:
+def test_a_rising_disagreement_gives_the_calls_to_the_llm_before_it_demotes(world: World) -> None:
     world.certify()
-    version, shares = world.promote(), []
+    version, doubts = world.promote(), []
     while world.in_force:
-        shares.append(world.in_force.audit_share)
-        world.audit(version, len(shares) % 8 != 1)
+        doubts.append(world.in_force.in_doubt)
+        world.audit(version, len(doubts) % 8 != 1)
         world.look()
-    assert shares[0] is None
-    assert set(shares[1:]) == {1.0}
-    assert 10 < len(shares) < 100
+    assert not doubts[0]
+    assert all(doubts[1:])
+    assert 10 < len(doubts) < 100
     assert world.last_move.cause == "bound_broken"
 
 
 @pytest.mark.parametrize("asked", [None, 0.1])
-def test_a_life_that_calms_down_is_audited_as_before(world: World, asked: float | None) -> None:
+def test_a_life_that_calms_down_goes_on_as_before(world: World, asked: float | None) -> None:
     world.certify()
     version = world.promote(audit_share=asked)
     with capture_logs() as logs:
@@ -374,32 +374,54 @@ def test_a_life_that_calms_down_is_audited_as_before(world: World, asked: float 
             world.audit(version, *[agree] * (30 if agree else 1))
             world.look()
             assert world.in_force
-            assert world.in_force.audit_share == share
+            assert (world.in_force.audit_share, world.in_force.in_doubt) == (share, share == 1.0)
         world.look(world.new_watch())
-        assert world.in_force.audit_share == 1.0, "a restart forgets no doubt"
-        world.audit(version, *[True] * 30)
+        assert world.in_force.in_doubt, "a restart forgets no doubt"
+        world.shadow(version, *[True] * 30)  # the SLM is compared in its shadow now
         world.look()
     assert world.in_force
-    assert world.in_force.audit_share == asked
+    assert (world.in_force.audit_share, world.in_force.in_doubt) == (asked, False)
     assert [(line["event"], line["cluster"]) for line in logs if line["event"].startswith("audit.")] == [
-        ("audit.in_full", "c-1"), ("audit.as_before", "c-1"),
+        ("audit.in_doubt", "c-1"), ("audit.as_before", "c-1"),
     ]  # fmt: skip
 
 
-def test_an_llm_that_changed_its_backend_is_audited_in_full_until_it_is_seen_to_agree(world: World) -> None:
+def test_doubt_goes_along_to_another_share_on_the_same_certificate_and_ends_with_a_new_one(world: World) -> None:
+    world.certify()
+    version = world.promote(Stage.CANARY)
+    world.audit(version, False)
+    world.look()
+    world.promote(Stage.CANARY, share=0.5)
+    assert world.in_force
+    assert world.in_force.in_doubt
+    world.certify()
+    world.promote(Stage.LIVE)
+    assert not world.in_force.in_doubt
+
+
+def test_in_the_shadow_nobody_is_in_doubt(world: World) -> None:
+    world.certify()
+    version = world.promote(Stage.SHADOW)
+    world.shadow(version, False)
+    world.look()
+    assert world.in_force
+    assert not world.in_force.in_doubt
+
+
+def test_a_new_backend_of_the_llm_gives_it_the_calls_until_the_slm_is_seen_to_agree(world: World) -> None:
     world.certify()
     version = world.promote()
-    for backend, count, share in (("fp_1", 30, None), ("fp_1", 1, None), ("fp_2", 1, 1.0), ("fp_2", 60, None)):
+    for backend, count, doubt in (("fp_1", 30, False), ("fp_1", 1, False), ("fp_2", 1, True), ("fp_2", 60, False)):
         world.audit(version, *[True] * count, backend=backend)
         world.look()
         assert world.in_force
-        assert (world.stage, world.in_force.audit_share) == ("live", share)
+        assert (world.stage, world.in_force.in_doubt) == ("live", doubt)
     world.audit(version, backend=["not a name"])
     world.look()
     assert world.watched(version).audit["backends"] == ["fp_1", "fp_2"]
 
 
-def test_in_doubt_one_call_of_each_conversation_is_audited(world: World) -> None:
+def test_in_doubt_one_call_of_each_conversation_is_compared(world: World) -> None:
     world.learn("s-1", calls=90, conversations=18)
     world.certify()
     version = world.promote()
@@ -418,7 +440,7 @@ def test_whoever_forbids_audits_is_not_overruled_by_doubt(world: World) -> None:
     world.audit(version, False)
     world.look()
     assert world.in_force
-    assert world.in_force.audit_share == 0.0
+    assert (world.in_force.audit_share, world.in_force.in_doubt) == (0.0, False)
 
 
 def test_what_an_slm_did_on_the_same_certificate_counts_on_at_the_next_stage(world: World) -> None:

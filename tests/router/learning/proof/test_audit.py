@@ -113,30 +113,22 @@ def test_a_killed_learner_goes_on_where_it_was() -> None:
     assert len(json.dumps(audit.to_json())) < 20_000
 
 
-def test_a_disagreement_casts_doubt_until_many_agreements_outweigh_it() -> None:
-    audit = audited(Audit.start(certificate(500, 0), STANDARD), *[Outcome.AGREE] * 50)
-    assert not audit.is_in_doubt(already=False)
-    audit = audited(audit, Outcome.DISAGREE)
-    assert audit.is_in_doubt(already=False)
-    audit = audited(audit, *[Outcome.AGREE] * 30)
-    assert audit.is_in_doubt(already=True)
-    assert not audit.is_in_doubt(already=False), "little doubt is no reason to begin"
-    assert not audited(audit, *[Outcome.AGREE] * 30).is_in_doubt(already=True)
-
-
-def test_the_usual_disagreement_casts_little_doubt() -> None:
-    audit = audited(Audit.start(certificate(500, 15), STANDARD), Outcome.DISAGREE)
-    assert not audit.is_in_doubt(already=False)
-    assert audited(audit, Outcome.DISAGREE).is_in_doubt(already=False)
+@pytest.mark.parametrize(("failures", "too_few", "enough"), [(0, 30, 60), (15, 8, 20)])
+def test_a_disagreement_casts_doubt_until_agreements_outweigh_it(failures: int, too_few: int, enough: int) -> None:
+    audit = audited(Audit.start(certificate(500, failures), STANDARD), *[Outcome.AGREE] * 50)
+    assert not audit.is_in_doubt
+    audit = audited(audit, Outcome.DISAGREE, *[Outcome.AGREE] * too_few)
+    assert audit.is_in_doubt
+    assert not audited(audit, *[Outcome.AGREE] * (enough - too_few)).is_in_doubt
 
 
 def test_a_new_backend_of_the_llm_casts_doubt_once_and_the_first_casts_none() -> None:
     audit = audited(Audit.start(certificate(500, 0), STANDARD), Outcome.AGREE).answered_by("fp_1")
-    assert not audit.is_in_doubt(already=False)
+    assert not audit.is_in_doubt
     audit = audit.answered_by("fp_2")
-    assert audit.is_in_doubt(already=False)
+    assert audit.is_in_doubt
     audit = audited(audit, *[Outcome.AGREE] * 60).answered_by("fp_1").answered_by("fp_2")
-    assert not audit.is_in_doubt(already=True)
+    assert not audit.is_in_doubt
     for number in range(1000):
         audit = audit.answered_by(f"fp_{number}")
     assert len(audit.backends) < 100
@@ -240,30 +232,52 @@ def noticed_after(before: float, history: int, n: int) -> float:
     return float(after.mean())
 
 
-def served_until_noticed(before: float, rise: float, follows_doubt: bool) -> tuple[int, float]:
-    """A life with 500 certified conversations, 2 % of its calls audited, or all of them where doubt is followed.
+def served_by_slm(before: float, rise: float, certified: int, share: float, lives: int) -> tuple[float, float]:
+    """Lives with a certificate as it is granted and 300 audited conversations, each of one call; then the SLM changes.
 
     Args:
-        rise: of disagreement, after 15,000 served calls.
+        before: how often it disagrees at first; `rise` more from then on.
+        share: of the served calls that are audited.
 
     Returns:
-        The calls that were served after that until the alarm, at most 60,000, and the share of all that were audited.
+        The calls that the SLM answers from then on, on average of all lives, until the alarm or for 10,000 calls; and
+        the share of all these calls that the LLM answers, in doubt.
     """
     rng = np.random.default_rng(6)
-    audit, served, in_full = Audit.start(certificate(500, round(500 * before)), STANDARD), 0, False
-    while audit.alarm is None and served < 75_000:
-        served += 1 if in_full else int(rng.geometric(0.02))
-        failed = rng.random() < before + rise * (served > 15_000)
-        audit = audit.observe(str(audit.n), Outcome.DISAGREE if failed else Outcome.AGREE)
-        in_full = follows_doubt and audit.is_in_doubt(in_full)
-    return served - 15_000, audit.n / served
+    failures, chances = passed_with(before, certified)
+    by_slm = by_llm = 0
+    for failed in rng.choice(failures, lives, p=chances):
+        audit = Audit.start(certificate(certified, int(failed)), STANDARD)
+        while audit.n < 300:
+            audit = after_another(audit, rng.random() < before)
+        for _ in range(10_000):
+            if audit.alarm is not None:
+                break
+            by_llm, by_slm = by_llm + audit.is_in_doubt, by_slm + (not audit.is_in_doubt)
+            if audit.is_in_doubt or rng.random() < share:
+                audit = after_another(audit, rng.random() < before + rise)
+    return by_slm / lives, by_llm / (by_llm + by_slm)
 
 
-@pytest.mark.parametrize("before", [0.01, 0.03])
-def test_whoever_looks_closer_in_doubt_notices_far_sooner_and_hardly_looks_more_often_else(before: float) -> None:
-    followed, steady = (served_until_noticed(before, 0.1, follows_doubt)[0] for follows_doubt in (True, False))
-    assert 0 < followed < 3000 < steady
-    assert served_until_noticed(before, 0.0, follows_doubt=True)[1] < 0.025
+def after_another(audit: Audit, failed: bool) -> Audit:
+    return audit.observe(str(audit.n), Outcome.DISAGREE if failed else Outcome.AGREE)
+
+
+@pytest.mark.parametrize(
+    ("before", "certified", "share", "at_most"),
+    [
+        (0.0, 59, 1.0, 30), (0.03, 59, 1.0, 30), (0.01, 500, 1.0, 30), (0.03, 500, 1.0, 30), (0.05, 500, 1.0, 30),
+        (0.01, 500, 0.02, 600), (0.03, 500, 0.02, 500),
+    ],
+)  # fmt: skip
+def test_an_slm_that_got_ten_points_worse_answers_no_more_than_so_many_calls(
+    before: float, certified: int, share: float, at_most: int
+) -> None:
+    assert 1 < served_by_slm(before, 0.1, certified, share, lives=30)[0] < at_most
+
+
+def test_a_steady_slm_is_seldom_held_back_by_doubt() -> None:
+    assert 0.005 < served_by_slm(0.03, 0.0, 500, 0.02, lives=20)[1] < 0.03
 
 
 def served_until_late_turns_are_noticed(in_doubt: float) -> int:
@@ -275,7 +289,7 @@ def served_until_late_turns_are_noticed(in_doubt: float) -> int:
         if rng.random() < (in_doubt if in_full else 0.02):
             failed = rng.random() < (0.26 if served % 5 > 2 else 0.01)
             audit = audit.observe(str(served // 5), Outcome.DISAGREE if failed else Outcome.AGREE)
-            in_full = audit.is_in_doubt(in_full)
+            in_full = audit.is_in_doubt
     return served
 
 
