@@ -7,10 +7,13 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from router.learning.training.errors import BaseNotFound, MethodUnavailable, NoChatTemplate
 from router.learning.training.recipe import Method
+
+if TYPE_CHECKING:
+    import torch
 
 _FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "README.md")
 _LICENCE = re.compile(r"^license:\s*(\S+)\s*$", re.MULTILINE)
@@ -69,15 +72,14 @@ class Base:
         """Its weights, ready for training; on a GPU where there is one.
 
         Raises:
-            MethodUnavailable: four bits need a GPU and bitsandbytes.
+            MethodUnavailable: four bits need bitsandbytes.
         """
         import torch
         from transformers import AutoModelForCausalLM
         from transformers.utils import is_flash_attn_2_available
 
-        cuda = torch.cuda.is_available()
-        kept: dict[str, Any] = {"dtype": torch.bfloat16 if cuda and method is not Method.FULL else torch.float32}
-        if cuda and is_flash_attn_2_available():
+        kept: dict[str, Any] = {"dtype": torch.float32 if method is Method.FULL else compute_dtype()}
+        if torch.cuda.is_available() and is_flash_attn_2_available():
             kept["attn_implementation"] = "flash_attention_2"
         if method is Method.QLORA:
             kept["quantization_config"] = _four_bits()
@@ -126,6 +128,13 @@ def require(method: Method) -> None:
         _four_bits()
 
 
+def compute_dtype() -> torch.dtype:
+    """What training computes in: bfloat16 on a GPU, and float32 on a CPU, where less is not faster."""
+    import torch
+
+    return torch.bfloat16 if torch.cuda.is_available() else torch.float32
+
+
 def _located(name: str) -> Path:
     path = Path(name)
     if path.is_dir():
@@ -166,19 +175,15 @@ def _four_bits() -> Any:
     """
     import importlib.util
 
-    import torch
     from transformers import BitsAndBytesConfig
 
-    missing = [] if torch.cuda.is_available() else ["a CUDA GPU"]
     if importlib.util.find_spec("bitsandbytes") is None:
-        missing.append("bitsandbytes (pip install bitsandbytes)")
-    if missing:
-        raise MethodUnavailable(f"qlora needs {' and '.join(missing)}; lora needs neither")
+        raise MethodUnavailable("qlora needs bitsandbytes (pip install bitsandbytes); lora does not")
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=compute_dtype(),
     )
 
 

@@ -24,7 +24,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from trl import SFTConfig
 
 from router.learning.curation.samples import Sample
-from router.learning.training.base import Base, open_base, require
+from router.learning.training.base import Base, compute_dtype, open_base, require
 from router.learning.training.errors import TooFewSamples, TrainingFailed
 from router.learning.training.model_card import ModelCard, versions
 from router.learning.training.quiet import quiet
@@ -273,7 +273,7 @@ def _trainer(
     recipe: Recipe,
     follower: Follower,
 ) -> Trainer:
-    cuda = torch.cuda.is_available()
+    halves = compute_dtype() is torch.bfloat16
     checks: dict[str, Any] = {
         "eval_strategy": "steps",
         "load_best_model_at_end": True,
@@ -289,7 +289,7 @@ def _trainer(
         per_device_train_batch_size=plan.rows_a_pass,
         per_device_eval_batch_size=plan.rows_a_pass,
         gradient_accumulation_steps=plan.passes_a_step,
-        gradient_checkpointing=cuda and base.parameters >= RECOMPUTING_PARAMETERS,
+        gradient_checkpointing=halves and base.parameters >= RECOMPUTING_PARAMETERS,
         packing=plan.packed,
         max_length=plan.row_tokens,
         dataset_kwargs={"skip_prepare_dataset": not plan.packed},  # samples come as tokens and labels
@@ -301,8 +301,8 @@ def _trainer(
         logging_steps=max(1, plan.check_steps // 5),
         logging_nan_inf_filter=False,  # it would hide a divergence
         seed=recipe.seed,
-        use_cpu=not cuda,
-        bf16=cuda,
+        use_cpu=not torch.cuda.is_available(),
+        bf16=halves,
         disable_tqdm=True,
         report_to="none",
     )

@@ -11,7 +11,7 @@ class Method(StrEnum):
     """What is trained.
 
     LORA: matrices of low rank beside the base's linear layers (Hu et al., arXiv 2106.09685).
-    QLORA: the same over a base in four bits (Dettmers et al., arXiv 2305.14314); on a GPU only.
+    QLORA: the same over a base in four bits (Dettmers et al., arXiv 2305.14314).
     FULL: every weight.
     """
 

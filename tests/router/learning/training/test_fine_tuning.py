@@ -11,8 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
+from router.learning.training import base as training_base
+from router.learning.training import fine_tuning
+from router.learning.training.base import open_base
 from router.learning.training.errors import (
     BaseNotFound,
     Diverged,
@@ -29,10 +33,6 @@ from router.learning.training.recipe import Method, Recipe
 from router.learning.training.trainer import memory_errors_named
 from router.learning.training.weights import weights_digest
 from tests.router.learning.training.conftest import QUICK, answers, filing, guessing, sample, sorting
-
-CPU_ONLY = pytest.mark.skipif(
-    "__import__('torch').cuda.is_available()", reason="says what a machine without a GPU says"
-)
 
 
 def test_an_adapter_learns_the_task_and_its_base_does_not_change(base: Path, tmp_path: Path) -> None:
@@ -217,8 +217,6 @@ def test_divergence_leaves_nothing_behind(base: Path, tmp_path: Path) -> None:
 
 
 def test_running_out_of_memory_has_a_name() -> None:
-    import torch
-
     with pytest.raises(OutOfMemory, match=r"out of memory: .* smaller base model") as raised, memory_errors_named():
         torch.empty(2**50)
     assert "\n" not in str(raised.value)
@@ -226,10 +224,32 @@ def test_running_out_of_memory_has_a_name() -> None:
         torch.zeros(2) @ torch.zeros(3, 3)
 
 
-@CPU_ONLY
-def test_qlora_says_what_it_needs(base: Path, tmp_path: Path) -> None:
-    with pytest.raises(MethodUnavailable, match=r"qlora needs a CUDA GPU .*lora needs neither"):
+@pytest.mark.parametrize("method", [Method.LORA, Method.QLORA])
+def test_it_learns_in_half_precision_and_with_recomputing_as_on_a_gpu(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: Method
+) -> None:
+    for module in (training_base, fine_tuning):
+        monkeypatch.setattr(module, "compute_dtype", lambda: torch.bfloat16)
+    monkeypatch.setattr(fine_tuning, "RECOMPUTING_PARAMETERS", 0)
+    fine_tune(base, tmp_path / "a", sorting(), method=method, recipe=QUICK)
+    asked = sorting()[::7]
+    said = answers(base, tmp_path / "a", asked)
+    assert sum(text == each.chat[-1]["content"] for text, each in zip(said, asked, strict=True)) >= len(asked) - 1
+
+
+def test_qlora_learns_over_a_base_in_four_bits(base: Path, tmp_path: Path) -> None:
+    kept = open_base(str(base)).model(Method.QLORA)
+    assert any(type(part).__name__ == "Linear4bit" for part in kept.modules())
+    card = fine_tune(base, tmp_path / "a", sorting(), method=Method.QLORA, recipe=replace(QUICK, steps=20))
+    assert card.losses[-1][1] < 0.5 * card.losses[0][1]
+    assert card.method == "qlora"
+
+
+def test_qlora_says_what_it_needs(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MethodUnavailable, match=r"qlora needs bitsandbytes .*lora does not"):
         fine_tune(base, tmp_path / "a", sorting(), method=Method.QLORA)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_base_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
