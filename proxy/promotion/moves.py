@@ -135,7 +135,7 @@ def promote_cluster(
         full = full_share(task.calls, task.conversations)
         proved = granted.proof.certificate if needs_certificate(wish.stage) and not granted.proof.missing else None
         certificate_id = None if granted.proof.missing else granted.proof.certificate_id
-        goes_on = before is not None and (before.model, before.certificate_id) == (wish.model, certificate_id)
+        in_doubt = before is not None and before.in_doubt and before.certificate_id == certificate_id
         row = rows.promote(
             session,
             PromotionRow(
@@ -154,7 +154,7 @@ def promote_cluster(
                 min_confidence=granted.proof.min_confidence,
                 audit_share=audit_share(wish.audit_share, settings.audit_share, full, proved.n if proved else None),
                 asked_audit_share=wish.audit_share,
-                in_doubt=before is not None and goes_on and before.in_doubt,
+                in_doubt=in_doubt and certificate_id is not None,  # who is audited anew is not doubted yet
             ),
         )
         audit(
