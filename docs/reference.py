@@ -39,7 +39,7 @@ Written by `python -m docs` out of the code. The public contract stands behind i
 _REASONS = {
     Reason.MATCHED: "the task is promoted, and its SLM answered",
     Reason.CANARY_HELD_BACK: "the canary serves a share, and this conversation is not in it",
-    Reason.IN_DOUBT: "of late its SLM disagreed with the LLM, which answers until that is outweighed",
+    Reason.IN_DOUBT: "of late its SLM disagreed, or the LLM changed: the LLM answers until agreements outweigh that",
     Reason.SHADOW_ONLY: "the SLM is in the shadow and serves nobody",
     Reason.NO_SNAPSHOT: "nothing was learned yet",
     Reason.UNKNOWN_TASK: "no task that is known",

@@ -214,7 +214,7 @@ class Metrics:
         )
         self._in_doubt = Gauge(
             "understudy_promotion_in_doubt",
-            "1 while the LLM answers a promoted cluster's calls, since of late its SLM disagreed.",
+            "1 while the LLM answers a promoted cluster's calls, in doubt of its SLM.",
             ["cluster"],
             registry=registry,
             multiprocess_mode="livemostrecent",

@@ -22,7 +22,7 @@ from router.decision import Decision, Reason
 from router.encoder import CachedEncoder, Encoder
 from router.features import CallFeatures
 from router.payload import PayloadVerdict
-from router.policy import exceeds_context, never_diverted
+from router.policy import exceeds_context, in_tool_loop_of_an_slm, never_diverted
 from router.promotion import Promotion, Stage
 from router.recognition import payload_segments, recognise
 from router.snapshot import Snapshot
@@ -162,7 +162,7 @@ class Router:
                 return Reason.NOT_PROMOTED
             if promotion.share < 1 and _place(promotion.cluster_id, features, session) >= promotion.share:
                 return Reason.CANARY_HELD_BACK
-            if promotion.in_doubt:
+            if promotion.in_doubt and not in_tool_loop_of_an_slm(features):
                 return Reason.IN_DOUBT
         if exceeds_context(features, promotion.max_context_tokens):
             return Reason.CONTEXT_TOO_LONG

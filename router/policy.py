@@ -6,7 +6,7 @@ feature that isn't known to be harmless counts as unsupported; the price of that
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from router.decision import Reason
@@ -168,14 +168,24 @@ def _known_choice(choice: object) -> bool:
 
 def _in_tool_loop_of_the_llm(messages: tuple[Message, ...]) -> bool:
     """Whether the messages after the user's last hold results of tool calls that an SLM did not issue."""
+    return not all(_tool_calls_since_the_user(messages))
+
+
+def in_tool_loop_of_an_slm(features: CallFeatures) -> bool:
+    """Whether a call goes on with what an SLM began: it issued the tool calls since the user's last message."""
+    calls = list(_tool_calls_since_the_user(features.messages))
+    return bool(calls) and all(calls)
+
+
+def _tool_calls_since_the_user(messages: tuple[Message, ...]) -> Iterator[bool]:
+    """Of every tool call and result after the user's last message, newest first: whether an SLM issued it."""
     for message in reversed(messages):
         if message.role == "user":
-            return False
-        if message.role in ("tool", "function") and not (message.tool_call_id or "").startswith(SLM_TOOL_CALL_PREFIX):
-            return True
-        if message.tool_calls and not all(call.call_id.startswith(SLM_TOOL_CALL_PREFIX) for call in message.tool_calls):
-            return True
-    return False
+            return
+        if message.role in ("tool", "function"):
+            yield (message.tool_call_id or "").startswith(SLM_TOOL_CALL_PREFIX)
+        for call in message.tool_calls:
+            yield call.call_id.startswith(SLM_TOOL_CALL_PREFIX)
 
 
 #: Kept free for an answer when the client sets no bound: this many tokens, or a quarter of a small context.

@@ -47,6 +47,7 @@ class Standing:
             reasons.
         is_forced: somebody put it there without proof, and decides how it goes on.
         has_lost_proof: it is back in the shadow since what was proved of it no longer holds.
+        is_doubted: what it did of late speaks against it; it stays where it is until that is outweighed.
         conversations: compared since it came to its stage, of those that it served or would have.
         failures: how many of them disagree.
         coverage: share of the calls that it would serve, in [0, 1]; 0 where nothing is proved.
@@ -59,6 +60,7 @@ class Standing:
     has_news: bool = True
     is_forced: bool = False
     has_lost_proof: bool = False
+    is_doubted: bool = False
     conversations: int = 0
     failures: int = 0
     coverage: float = 0.0
@@ -105,7 +107,7 @@ def next_step(standings: Sequence[Standing]) -> Proposal | None:
 def _further(one: Standing) -> Proposal | None:
     """The next step of the SLM in force."""
     enough = one.conversations >= ENOUGH_CONVERSATIONS
-    if one.is_forced or not one.is_proved or not enough or one.stage is Stage.LIVE:
+    if one.is_forced or one.is_doubted or not one.is_proved or not enough or one.stage is Stage.LIVE:
         return None
     figures = one.figures | {"conversations": one.conversations, "conversations_failed": one.failures}
     compared = f"{one.conversations} conversations compared, {one.failures} of them disagree, no alarm"

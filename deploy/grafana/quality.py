@@ -30,10 +30,10 @@ def dashboard() -> Dashboard:
         .with_panel(
             course(
                 "Tasks in doubt",
-                {"{{cluster}}": "max by (cluster) (understudy_promotion_in_doubt) > 0"},
+                {"{{cluster}}": "max by (cluster) (understudy_promotion_in_doubt)"},
                 COUNT,
-                "An audited answer disagreed: the LLM answers the task's calls, and its SLM in the shadow, until "
-                "enough agreements outweigh that. One that stays is compared too seldom: see the copies below.",
+                "An audited answer disagreed, or the LLM changed: the LLM answers the task's calls, and its SLM in the "
+                "shadow, until enough agreements outweigh that. One that stays is compared too seldom: see the copies.",
                 width=24,
                 stacked=True,
             )

@@ -337,8 +337,8 @@ class Story:
         self._outcome.changed, self._outcome.after = score, after
         self._course.say(
             f"{CHANGED} was withdrawn by itself after {score.calls} calls, {took:.0f} s: {move['reason']};\n"
-            f"        the SLM answered {score.by_slm} of them, until there was doubt, and of {after.calls} "
-            f"{EVERYWHERE_SECONDS:.0f} s later {after.by_slm}"
+            f"        the SLM answered {score.by_slm} of them, the LLM the others, in doubt; "
+            f"{EVERYWHERE_SECONDS:.0f} s later, of {after.calls} calls the SLM served {after.by_slm}"
         )
 
     def _go_on(self, once: bool) -> None:

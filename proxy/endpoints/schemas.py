@@ -30,8 +30,8 @@ class PromotionWish(BaseModel):
         None,
         ge=0,
         le=1,
-        description="of its served calls that the LLM answers too, more on a thin certificate; 0: never any; "
-        "null: UNDERSTUDY_AUDIT_SHARE",
+        description="of its served calls that the LLM answers too; 0: never any; "
+        "null: UNDERSTUDY_AUDIT_SHARE, and more on a thin certificate",
     )
 
 
@@ -66,7 +66,7 @@ class PromotionShown(BaseModel):
         None, description="of its served calls that the LLM answers too now; null: UNDERSTUDY_AUDIT_SHARE"
     )
     in_doubt: bool = Field(
-        False, description="what it did of late speaks against it: the LLM answers until that is outweighed"
+        False, description="of late it disagreed, or the LLM changed: the LLM answers until agreements outweigh that"
     )
 
 

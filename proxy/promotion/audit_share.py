@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from proxy.settings import Settings
+from storage.models import PromotionRow
+
 #: Certified and audited conversations together, from which on an audit may sample.
 FULL_AUDIT_CONVERSATIONS = 300
 
@@ -21,7 +24,7 @@ def full_share(calls: int, conversations: int) -> float:
 def audit_share(
     asked: float | None, setting: float, full: float, known: int | None, in_doubt: bool = False
 ) -> float | None:
-    """The share of a promotion's served calls that is audited now.
+    """The share of a promotion's calls that SLM and LLM both answer now.
 
     What was asked for is never lowered, and a share of 0 forbids audits. Else the audit is full while there is doubt,
     and, where no share was asked for, while too little is known to sample: see `router.learning.proof.audit`.
@@ -40,3 +43,9 @@ def audit_share(
     usual = setting if asked is None else asked
     is_young = asked is None and known is not None and known < FULL_AUDIT_CONVERSATIONS
     return full if 0 < usual < full and (is_young or in_doubt) else asked
+
+
+def has_audits(settings: Settings, promotion: PromotionRow) -> bool:
+    """Whether a promotion is audited at all; nobody is doubted for what is not looked at."""
+    asked = promotion.asked_audit_share
+    return (settings.audit_share if asked is None else asked) > 0

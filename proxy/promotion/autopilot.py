@@ -14,7 +14,7 @@ from storage.repositories.certificates import list_certificates
 from storage.repositories.moves import last_move
 from storage.repositories.promotions import current_promotion
 from storage.repositories.registry import get_model
-from storage.repositories.watches import get_watch
+from storage.repositories.watches import get_watch, is_doubted
 
 
 def proposal_for(session: ReadSession, cipher: Cipher, settings: Settings, cluster_id: str) -> Proposal | None:
@@ -55,6 +55,7 @@ def _standing(
         has_news=last is None or (certificate is not None and certificate.issued_at > last.at),
         is_forced=current is not None and current.forced and current.stage != Stage.SHADOW,
         has_lost_proof=current is not None and has_lost_proof(session, current),
+        is_doubted=current is not None and is_doubted(session, current),
         conversations=watch.conversations if watch else 0,
         failures=watch.failures if watch else 0,
         coverage=certificate.coverage if certificate else 0.0,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from proxy.errors import BadRequest, Conflict, NoSuchThing
-from proxy.promotion.audit_share import audit_share, full_share
+from proxy.promotion.audit_share import audit_share, full_share, has_audits
 from proxy.promotion.proof import Proof, proof_of, subject_today, whereabouts
 from proxy.settings import Settings
 from proxy.slm.kept_adapters import restore_adapter
@@ -23,6 +23,7 @@ from storage.repositories.clusters import check_cluster, get_cluster
 from storage.repositories.moves import add_move, last_move, newest_move
 from storage.repositories.registry import audit, get_model
 from storage.repositories.state import lock_serving
+from storage.repositories.watches import is_doubted
 
 PROMOTABLE = (Stage.SHADOW, Stage.CANARY, Stage.LIVE)
 
@@ -36,8 +37,8 @@ class Wish:
         slm: server name; may be left out where there is one server only, or the model is registered.
         adapter: path as the SLM server sees it; may be left out for a registered model.
         force: go without a valid certificate; needs `reason`.
-        audit_share: of the served calls that the LLM answers too, in [0, 1], and more on a thin certificate; 0 forbids
-            audits, and with them doubt. None: `UNDERSTUDY_AUDIT_SHARE`.
+        audit_share: of the served calls that the LLM answers too, in [0, 1]; 0 forbids audits, and with them doubt.
+            None: `UNDERSTUDY_AUDIT_SHARE`, and more on a thin certificate.
     """
 
     model: str
@@ -134,8 +135,6 @@ def promote_cluster(
         task = get_cluster(session, cipher, cluster_id)
         full = full_share(task.calls, task.conversations)
         proved = granted.proof.certificate if needs_certificate(wish.stage) and not granted.proof.missing else None
-        certificate_id = None if granted.proof.missing else granted.proof.certificate_id
-        in_doubt = before is not None and before.in_doubt and before.certificate_id == certificate_id
         row = rows.promote(
             session,
             PromotionRow(
@@ -150,13 +149,13 @@ def promote_cluster(
                 reason=wish.reason,
                 actor=actor,
                 created_at=datetime.now(UTC),
-                certificate_id=certificate_id,
+                certificate_id=None if granted.proof.missing else granted.proof.certificate_id,
                 min_confidence=granted.proof.min_confidence,
                 audit_share=audit_share(wish.audit_share, settings.audit_share, full, proved.n if proved else None),
                 asked_audit_share=wish.audit_share,
-                in_doubt=in_doubt and certificate_id is not None,  # who is audited anew is not doubted yet
             ),
         )
+        row.in_doubt = needs_certificate(wish.stage) and has_audits(settings, row) and is_doubted(session, row)
         audit(
             session, actor, "promotion.made", cluster_id, model=wish.model, stage=wish.stage.value,
             share=granted.share, slm=granted.slm, forced=is_forced, reason=wish.reason,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import orjson
 import structlog
@@ -15,7 +16,7 @@ from proxy.proving.comparison import Comparison, encoder_of
 from proxy.proving.text_judge import judge_of
 from proxy.settings import Settings
 from proxy.wire.answer import read_answer
-from router.contract import Answer, OutputContract
+from router.contract import OutputContract
 from router.learning import corpus
 from router.learning.conversations import conversation_of
 from router.learning.proof.agreement import Outcome, Verdict
@@ -41,7 +42,7 @@ class Judged:
         is_compared: whether both had answered.
         is_served: whether the SLM's answer was served to a client (audit), or could have been (shadow).
         teacher: what the LLM calls itself in an audit's answer; None elsewhere.
-        backend: what it calls the backend that answered, where it does.
+        backend: what the LLM calls the backend that answered, where it does.
     """
 
     copy_id: bytes
@@ -92,10 +93,12 @@ class Judge:
         try:
             call = get_call(session, self._cipher, row.call_id)
             conversation = _conversation(call)
-            copied = orjson.loads(open_answer(self._cipher, row) or b"null")
-            if row.kind == AUDIT and isinstance(copied, dict):
-                teacher, backend = copied.get("model"), copied.get("system_fingerprint")
-            verdict, is_compared = self._compared(session, row, call, copied)
+            copied, said = orjson.loads(open_answer(self._cipher, row) or b"null"), _said(call)
+            of_llm = copied if row.kind == AUDIT else said
+            if isinstance(of_llm, dict):
+                backend = of_llm.get("system_fingerprint")
+                teacher = of_llm.get("model") if row.kind == AUDIT else None
+            verdict, is_compared = self._compared(session, row, call, copied, said)
         except DatabaseDown:
             raise
         except NotFound as error:
@@ -120,26 +123,28 @@ class Judge:
             backend=backend[:_BACKEND_CHARACTERS] if isinstance(backend, str) else None,
         )
 
-    def _compared(self, session: ReadSession, row: CopyRow, call: StoredCall, copied: object) -> tuple[Verdict, bool]:
-        """The verdict, and whether there were two answers to compare."""
+    def _compared(
+        self, session: ReadSession, row: CopyRow, call: StoredCall, copied: object, said: dict[str, Any] | None
+    ) -> tuple[Verdict, bool]:
+        """The verdict, and whether there were two answers to compare: what the copy says, and what the client got."""
         logged = logged_call(call)
         if logged is None:
             return Verdict(Outcome.INCOMPARABLE, "the log keeps nothing that was said"), False
         if not isinstance(copied, dict):
             return Verdict(Outcome.INCOMPARABLE, f"there is no answer: {row.outcome}"), False
         copy = corpus.read_answer(call.row.endpoint, copied)
-        reference, answer = (copy, _own_answer(call)) if row.kind == AUDIT else (logged.answer, copy)
+        own = corpus.read_answer(call.row.endpoint, said) if said is not None else None
+        reference, answer = (copy, own) if row.kind == AUDIT else (logged.answer, copy)
         verdict = self.comparison(session, row.cluster_id).compare(logged.features, reference, answer)
         return verdict, reference is not None
 
 
-def _own_answer(call: StoredCall) -> Answer | None:
+def _said(call: StoredCall) -> dict[str, Any] | None:
     """What the client got, whoever served it."""
     row = call.row
-    said = read_answer(
+    return read_answer(
         row.endpoint, call.response_body or b"", row.response_content_type, row.response_content_encoding
     )
-    return corpus.read_answer(row.endpoint, said) if said is not None else None
 
 
 def _conversation(call: StoredCall) -> str:

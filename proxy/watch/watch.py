@@ -23,7 +23,7 @@ import structlog
 
 from proxy.errors import NoSuchThing, UnderstudyError
 from proxy.logs import OncePerMinute
-from proxy.promotion.audit_share import audit_share, full_share
+from proxy.promotion.audit_share import audit_share, full_share, has_audits
 from proxy.promotion.autopilot import proposal_for
 from proxy.promotion.moves import Wish, demote_cluster, promote_cluster, return_to_shadow, void_proof
 from proxy.promotion.proof import proof_of, subject_today
@@ -121,7 +121,8 @@ class Watch:
         for one in known.values():
             self._on_alarm(one)
             self._on_new_teacher(one.promotion, judged)
-            self._keep_audit(one)
+            if one.audit.is_in_doubt != one.promotion.in_doubt:
+                self._guarded(one.promotion.cluster_id, self._keep_audit, one)
         return len(judged)
 
     def _subject(self, session: ReadSession, promotion: PromotionRow) -> Subject:
@@ -197,10 +198,10 @@ class Watch:
                 task = get_cluster(session, self._cipher, promotion.cluster_id)
             except NotFound:
                 return  # no longer discovered: no call is taken for it any more
-        asked, setting = promotion.asked_audit_share, self._settings.audit_share
+        asked, full = promotion.asked_audit_share, full_share(task.calls, task.conversations)
         known = certificate.n + one.audit.n if certificate else None
-        in_doubt = one.audit.is_in_doubt and (setting if asked is None else asked) > 0
-        share = audit_share(asked, setting, full_share(task.calls, task.conversations), known, in_doubt)
+        in_doubt = one.audit.is_in_doubt and has_audits(self._settings, promotion)
+        share = audit_share(asked, self._settings.audit_share, full, known, in_doubt)
         if (share, in_doubt) == (promotion.audit_share, promotion.in_doubt):
             return
         try:
@@ -225,8 +226,8 @@ class Watch:
         return {name: short for name, short in missing.items() if name != "skeleton"}
 
     def _is_failing(self, session: ReadSession, promotion: PromotionRow) -> dict[str, Any]:
-        """Figures of an SLM that keeps failing; none otherwise."""
-        if not needs_certificate(Stage(promotion.stage)):
+        """Figures of an SLM that keeps failing; none otherwise, and none in doubt: then it is not asked to serve."""
+        if not needs_certificate(Stage(promotion.stage)) or promotion.in_doubt:
             return {}
         now = datetime.now(UTC)
         newest, older = (

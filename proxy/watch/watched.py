@@ -79,8 +79,7 @@ class Watched:
 def watched(session: ReadSession, settings: Settings, promotion: PromotionRow) -> Watched:
     """What is known of a promotion; what its SLM did before on the same certificate counts on."""
     row = get_watch(session, promotion.promotion_id)
-    before = watch_before(session, promotion) if row is None and promotion.certificate_id is not None else None
-    audit = _audit(row or before) or _new_audit(session, settings, promotion)
+    audit = _audit(row or watch_before(session, promotion)) or _new_audit(session, settings, promotion)
     if row is None:
         return Watched(promotion, audit)
     return Watched(

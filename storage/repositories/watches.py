@@ -23,6 +23,8 @@ def watch_before(session: ReadSession, promotion: PromotionRow) -> WatchRow | No
 
     None for a promotion without a certificate.
     """
+    if promotion.certificate_id is None:
+        return None
     query = (
         select(WatchRow)
         .join(PromotionRow, PromotionRow.promotion_id == WatchRow.promotion_id)
@@ -34,3 +36,9 @@ def watch_before(session: ReadSession, promotion: PromotionRow) -> WatchRow | No
         )
     )
     return session.scalar(query.order_by(WatchRow.promotion_id.desc()).limit(1))
+
+
+def is_doubted(session: ReadSession, promotion: PromotionRow) -> bool:
+    """Whether there is doubt about a promotion, by the last that is known of it: see `WatchRow.audit`."""
+    known = get_watch(session, promotion.promotion_id) or watch_before(session, promotion)
+    return known is not None and known.audit.get("doubt", 0.0) > 0

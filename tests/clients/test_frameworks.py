@@ -33,7 +33,7 @@ def python() -> Path:
     ready, interpreter = _CACHE / "requirements.txt", _CACHE / "bin" / "python"
     if not ready.exists() or ready.read_text() != wanted:
         subprocess.run([sys.executable, "-m", "venv", "--clear", _CACHE], check=True)
-        install = [interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        install = [interpreter, "-m", "pip", "install", "--quiet", "--no-compile", "--disable-pip-version-check"]
         subprocess.run([*install, "--requirement", _SOURCES / "requirements.txt"], check=True, timeout=400)
         ready.write_text(wanted)
     return interpreter

@@ -11,7 +11,7 @@ import pytest
 from router.decision import Decision, Reason
 from router.encoder import TransformerEncoder
 from router.engine import Router
-from router.features import CallFeatures
+from router.features import CallFeatures, read_chat
 from router.promotion import Promotion, Stage
 from router.snapshot import Snapshot
 from tests.router.conftest import EXTRACT, TRIAGE, chat, triage_text
@@ -84,6 +84,24 @@ def test_reasons_in_their_order(
     assert decision.reason is reason
     assert decision.to_slm is (reason is Reason.MATCHED)
     assert decision.cluster_id is not None  # the log wants to know, whoever answers
+
+
+def test_in_doubt_an_slm_ends_the_tool_loops_that_it_began_and_answers_an_operator(
+    snapshot: Snapshot, promoted: Promote
+) -> None:
+    router = Router(snapshot, promoted(in_doubt=True))
+    reasons = []
+    for call_id in ("call_us_1", "call_1"):
+        called = {"id": call_id, "type": "function", "function": {"name": "look", "arguments": "{}"}}
+        messages = [
+            {"role": "system", "content": TRIAGE}, {"role": "user", "content": triage_text(1)},
+            {"role": "assistant", "content": None, "tool_calls": [called]},
+            {"role": "tool", "tool_call_id": call_id, "content": "an invoice"},
+        ]  # fmt: skip
+        reasons.append(router.decide(read_chat({"model": "gpt-4o", "messages": messages})).reason)
+    assert reasons == [Reason.MATCHED, Reason.TOOL_LOOP_HELD]
+    assert router.decide(triage()).reason is Reason.IN_DOUBT
+    assert router.decide(triage(), force=True).reason is Reason.HEADER_OVERRIDE
 
 
 def test_a_held_call_is_still_recognised(snapshot: Snapshot, promoted: Promote) -> None:

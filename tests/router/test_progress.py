@@ -39,6 +39,7 @@ def test_nothing_is_proposed_without_proof_or_against_whoever_decided_otherwise(
         assert next_step([replace(ready, has_news=False)]) is None
     else:
         assert next_step([replace(ready, is_forced=True)]) is None
+        assert next_step([replace(ready, is_doubted=True)]) is None
 
 
 def test_a_proposal_says_why_and_on_which_figures() -> None:

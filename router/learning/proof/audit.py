@@ -29,8 +29,8 @@ bound is ln(1/ε) / KL(10 % ‖ 5 %) = 446 for a rise to 10 %, and 131 for one t
 should be audited in full for its first 300 conversations. Later a share will do.
 
 Nobody has to be served meanwhile: from the first disagreement on there is doubt (`is_in_doubt`), and the LLM should
-answer, the SLM in its shadow, until agreements outweigh it: some 45 of an SLM that never disagreed, 14 of one that does
-in 3 %. What was seen may decide which calls are audited, and by whom they are answered, as long as they are drawn
+answer, the SLM in its shadow, until agreements outweigh it: 45 of an SLM that never disagreed in 500, 14 of one that
+did in 3 %. What was seen may decide which calls are audited, and by whom they are answered, as long as they are drawn
 unseen: whoever bets on only some of the rounds, chosen before each, wins nothing from fair odds (Doob, Ann. Math. 37
 (1936)), so that both tests stay valid. On samples drawn by a policy that follows what was seen: Chugg et al., "Auditing
 fairness by betting", NeurIPS 2023, arXiv 2305.17570.
@@ -66,7 +66,7 @@ FALSE_DEMOTION = 1e-4
 _NEW_BACKEND = 2.5
 #: What is suspected when an SLM disagrees: that it got so much worse.
 _RISE = 0.1
-#: Conversations that are remembered, to count each only once; one that comes back later counts again.
+#: A conversation counts once in so many audited calls; one that comes back later counts again.
 _REMEMBERED = 512
 #: Backends of the LLM that are remembered; a provider rolls a few at a time.
 _BACKENDS = 64
@@ -97,7 +97,7 @@ class Audit:
         test: of the promise, and that nothing changed.
         doubt: how much likelier the calls of late are after a rise by ten points than before it, as a logarithm, at
             least 0 (a cumulative sum: Page, Biometrika 41 (1954)). It proves nothing, and says who should answer.
-        recent: the conversations that counted last.
+        recent: the conversations that counted among the last audited calls, and nothing for those that did not.
         backends: what the LLM called its backend, newest last.
     """
 
@@ -130,7 +130,7 @@ class Audit:
         if outcome is Outcome.INCOMPARABLE:
             return replace(self, uncompared=self.uncompared + 1)
         if conversation in self.recent:
-            return replace(self, repeated=self.repeated + 1)
+            return replace(self, repeated=self.repeated + 1, recent=(*self.recent, "")[-_REMEMBERED:])
         failed = outcome is Outcome.DISAGREE
         return replace(
             self,

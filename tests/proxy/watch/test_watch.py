@@ -102,12 +102,13 @@ class World:
     def log_calls(self, count: int, said: str = "refund", served_by: str = "slm", **changes: Any) -> list[bytes]:
         """Calls of the task, each in a conversation of its own."""
         model = changes.pop("teacher", "tiny" if served_by == "slm" else TEACHER)
+        answer = completion(said, model, system_fingerprint=changes.pop("backend", None))
         records = []
         for _ in range(count):
             text = f"ticket {self._draw.random()}"
             request = {"model": "gpt-4o", "messages": [{"role": "user", "content": text}]}
             values = {"arrived_at_ns": time.time_ns(), "served_by": served_by, "cluster_id": "c-1"} | changes
-            records.append(make_record(orjson.dumps(request), completion(said, model), **values))
+            records.append(make_record(orjson.dumps(request), answer, **values))
         with self.database.write() as session:
             insert_calls(session, self.cipher, [(record, CallFacts(model_reported=model)) for record in records])
         return [record.call_id for record in records]
@@ -386,26 +387,37 @@ def test_a_life_that_calms_down_goes_on_as_before(world: World, asked: float | N
     ]  # fmt: skip
 
 
-def test_doubt_goes_along_to_another_share_on_the_same_certificate_and_ends_with_a_new_one(world: World) -> None:
+def test_doubt_goes_along_from_stage_to_stage_on_the_same_certificate(world: World) -> None:
     world.certify()
-    version = world.promote(Stage.CANARY)
-    world.audit(version, False)
+    version = world.promote(Stage.SHADOW)
+    world.shadow(version, *[True] * (ENOUGH_CONVERSATIONS + 9), False)
     world.look()
-    world.promote(Stage.CANARY, share=0.5)
     assert world.in_force
-    assert world.in_force.in_doubt
+    assert not world.in_force.in_doubt, "in the shadow nobody is served who could be doubted"
+    assert propose(world) is None, "nobody goes further in doubt"
+    for stage, doubted in (("canary", True), ("shadow", False), ("live", True)):
+        world.promote(Stage(stage))
+        assert world.in_force.in_doubt is doubted
+        world.look()
+        assert world.in_force.in_doubt is doubted
+    world.promote(Stage.LIVE, audit_share=0.0)
+    assert not world.in_force.in_doubt, "nor is anybody who is not audited"
     world.certify()
     world.promote(Stage.LIVE)
     assert not world.in_force.in_doubt
 
 
-def test_in_the_shadow_nobody_is_in_doubt(world: World) -> None:
+def test_what_an_slm_failed_at_before_a_doubt_does_not_retire_it_meanwhile(world: World) -> None:
     world.certify()
-    version = world.promote(Stage.SHADOW)
-    world.shadow(version, False)
+    version = world.promote()
+    begun_long_ago(world)
+    world.audit(version, False)
+    world.look()
+    fail(world, 12, 400)
+    fail(world, 12, 1)
     world.look()
     assert world.in_force
-    assert not world.in_force.in_doubt
+    assert (world.stage, world.in_force.in_doubt) == ("live", True)
 
 
 def test_a_new_backend_of_the_llm_gives_it_the_calls_until_the_slm_is_seen_to_agree(world: World) -> None:
@@ -419,6 +431,12 @@ def test_a_new_backend_of_the_llm_gives_it_the_calls_until_the_slm_is_seen_to_ag
     world.audit(version, backend=["not a name"])
     world.look()
     assert world.watched(version).audit["backends"] == ["fp_1", "fp_2"]
+    shadowed = world.log_calls(1, served_by="llm", backend="fp_3")
+    world.copy(version, "shadow", shadowed, ["refund"])
+    world.look()
+    assert world.watched(version).audit["backends"] == ["fp_1", "fp_2", "fp_3"]
+    assert world.in_force
+    assert world.in_force.in_doubt
 
 
 def test_in_doubt_one_call_of_each_conversation_is_compared(world: World) -> None:

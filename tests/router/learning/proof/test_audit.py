@@ -68,9 +68,25 @@ def test_a_promotion_without_a_certificate_is_audited_as_well() -> None:
 
 def test_a_burst_within_one_conversation_is_one_failure() -> None:
     audit = Audit.start(certificate(59, 0), STANDARD)
-    for _ in range(1000):
+    for _ in range(500):
         audit = audit.observe("the same", Outcome.DISAGREE)
-    assert (audit.alarm, audit.n, audit.failures, audit.repeated) == (None, 1, 1, 999)
+    assert (audit.alarm, audit.n, audit.failures, audit.repeated) == (None, 1, 1, 499)
+
+
+def test_conversations_that_come_back_again_and_again_are_heard_and_outweigh_doubt() -> None:
+    """A session for each user, or a nightly job on the same inputs."""
+    audit = Audit.start(certificate(500, 0), STANDARD)
+    for call in range(2000):
+        audit = audit.observe(f"user {call % 100}", Outcome.AGREE)
+    assert audit.n == 400
+    audit = audit.answered_by("fp_1").answered_by("fp_2")
+    assert audit.is_in_doubt
+    for call in range(600):
+        audit = audit.observe(f"user {call % 100}", Outcome.AGREE)
+    assert not audit.is_in_doubt
+    for call in range(5000):
+        audit = audit.observe(f"user {call % 100}", Outcome.DISAGREE if call % 5 == 0 else Outcome.AGREE)
+    assert audit.alarm is not None
 
 
 def test_an_llm_that_gives_no_answer_says_nothing_about_the_slm() -> None:
