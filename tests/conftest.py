@@ -59,7 +59,10 @@ REAL_PROCESSES = (
     "tests/vllm", "tests/console", "tests/integration", "tests/clients", "tests/cli", "tests/deploy",
     "tests/proxy/runs", "tests/proxy/test_supervisor.py", "tests/proxy/test_traces.py",
 )  # fmt: skip
-LONGEST = ("tests/vllm", "tests/console", "tests/deploy", "tests/router/learning/training", "tests/integration")
+LONGEST = (
+    "tests/vllm", "tests/console", "tests/deploy", "tests/router/learning/training", "tests/integration",
+    "tests/router/learning/test_recorded_calls.py", "tests/clients", "tests/cli", "tests/proxy/runs",
+)  # fmt: skip
 #: Their fixtures take half a minute: a Prometheus that has seen traffic, base models, recognisers.
 ONE_PROCESS = ("tests/deploy/", "tests/router/learning/training/", "tests/router/learning/curation/")
 _HERE = Path(__file__).resolve().parent
