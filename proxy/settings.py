@@ -136,6 +136,9 @@ class Settings(BaseModel):
     learn_every_hours: float = Field(
         24.0, ge=0, le=_CENTURY_DAYS, description="hours between two looks for new tasks, if the log grew; 0: never"
     )
+    runs_at_once: int = Field(
+        1, ge=1, le=64, description="runs that a learner does at a time, each with a core and the memory that it takes"
+    )
     otel_endpoint: str | None = Field(
         None, description="OpenTelemetry collector (OTLP/HTTP, `http://host:4318`) that gets a span of each call"
     )

@@ -7,6 +7,7 @@ small models and their training, their server, every proof and the official Open
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import secrets
 import shutil
@@ -38,6 +39,8 @@ RECORDED = 200
 BASE_STEPS, ADAPTER_STEPS = 60, 180
 #: Share of the SLMs' answers that the LLM is asked for as well. By default it is 2 %, for a world with more calls.
 AUDIT_SHARE = 0.25
+#: A model of a million parameters is trained by one core.
+RUNS_AT_ONCE = min(2, os.cpu_count() or 1)
 CHANGED = "triage"
 #: Calls of an agent sent at once while SLMs are watched, and the pause after them.
 BATCH, BATCH_SECONDS = 10, 1.5
@@ -191,6 +194,7 @@ class Story:
             "UNDERSTUDY_AUTOPILOT": "on",
             "UNDERSTUDY_AUDIT_SHARE": str(AUDIT_SHARE),
             "UNDERSTUDY_LEARN_EVERY_HOURS": "0",
+            "UNDERSTUDY_RUNS_AT_ONCE": "1" if self._given_base else str(RUNS_AT_ONCE),
             "UNDERSTUDY_TRAINING_USD_PER_HOUR": str(MACHINE_USD_PER_HOUR),
             "UNDERSTUDY_SLM_GPU_USD_PER_HOUR": str(MACHINE_USD_PER_HOUR),
         } | self._settings

@@ -1,7 +1,8 @@
 """The learner: one process beside the proxy, or alone on a machine of its own, that does the runs.
 
-It takes runs from the queue, one at a time, and does each stage in a child process (`stage_process.py`); between them
-it looks after what is promoted (`watch/`) and begins runs that are due (`schedule.py`). Serving never depends on it.
+It takes runs from the queue, one at a time as a rule, and does each stage in a child process (`stage_process.py`);
+meanwhile it looks after what is promoted (`watch/`) and begins runs that are due (`schedule.py`). Serving never depends
+on it.
 
 It may be killed at any time and has no other way to end: every finished stage is in the database, and a run that was
 interrupted goes on behind the last of them.
@@ -182,7 +183,10 @@ class Learner:
         """Begin to take runs, the own interrupted one first."""
         self._dbos.launch()
         self._dbos.register_queue(
-            QUEUE, worker_concurrency=1, polling_interval_sec=QUEUE_SECONDS, on_conflict="always_update"
+            QUEUE,
+            worker_concurrency=self._settings.runs_at_once,
+            polling_interval_sec=QUEUE_SECONDS,
+            on_conflict="always_update",
         )
 
     def _run(self, asked: dict[str, Any]) -> dict[str, Any]:

@@ -37,8 +37,9 @@ def wait_for(true: Callable[[], object]) -> None:
 class Learner:
     """A learner whose stages a test holds the strings of; see `scripted_learner.py`."""
 
-    def __init__(self, data_dir: Path, database_url: str | None = None) -> None:
+    def __init__(self, data_dir: Path, database_url: str | None = None, **settings: str) -> None:
         data_dir.mkdir(exist_ok=True)
+        self._settings = settings
         self.data_dir = data_dir
         self.settings = load_settings({}, data_dir=data_dir, database_url=database_url)
         Cipher.open(data_dir)
@@ -51,7 +52,7 @@ class Learner:
         with self.errors.open("ab") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.proxy.scripted_learner", str(self.data_dir)],
-                env=environment_with(self.data_dir, **given),
+                env=environment_with(self.data_dir, **given, **self._settings),
                 stderr=errors,
             )
 
@@ -89,8 +90,8 @@ class Learner:
 
 
 @contextmanager
-def learning(data_dir: Path, database_url: str | None = None) -> Iterator[Learner]:
-    learner = Learner(data_dir, database_url)
+def learning(data_dir: Path, database_url: str | None = None, **settings: str) -> Iterator[Learner]:
+    learner = Learner(data_dir, database_url, **settings)
     learner.start()
     try:
         yield learner
@@ -160,6 +161,20 @@ def test_a_cancelled_run_is_killed_and_the_next_one_begins(learner: Learner) -> 
     assert learner.worked() == ["first", "first", "second"]
     with pytest.raises(Conflict, match="cancelled already"):
         learner.runs.cancel(run_id)
+
+
+def test_as_many_runs_are_done_at_a_time_as_the_settings_allow_and_a_kill_interrupts_them_all(tmp_path: Path) -> None:
+    with learning(tmp_path / "data", runs_at_once="2") as learner:
+        asked = [learner.ask(f"c-{number}", first=HOLD) for number in range(3)]
+        wait_for(lambda: len(learner.worked()) == 2)
+        states = sorted(learner.runs.get(run_id).status for run_id in asked)
+        assert states == [RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.RUNNING]
+        learner.kill()
+        learner.start()
+        wait_for(lambda: len(learner.worked()) == 4)
+        learner.go("first")
+        assert {learner.end_of(run_id).status for run_id in asked} == {RunStatus.DONE}
+        assert learner.worked().count("second") == 3
 
 
 @pytest.mark.parametrize(
