@@ -131,7 +131,7 @@ class Settings(BaseModel):
         0.0, description="what each SLM server's GPU costs, busy or idle; 0: left out of the cost"
     )
     training_usd_per_hour: Usd = Field(
-        0.0, description="what the machine costs while it trains; 0: left out of the cost"
+        0.0, description="what the machine costs while it trains, charged to each run in full; 0: left out of the cost"
     )
     learn_every_hours: float = Field(
         24.0, ge=0, le=_CENTURY_DAYS, description="hours between two looks for new tasks, if the log grew; 0: never"

@@ -56,7 +56,7 @@ TRAIN = "training and certifying an SLM for each narrow task"
 PROVE = "SLMs prove themselves on live calls: shadow, canary, live"
 ACT, CHANGE = "agents call on; the SLMs serve their tasks", "the LLM changes its mind"
 #: Seconds on two cores with nothing else to do.
-STAGES = {START: 5, LISTEN: 13, MAKE: 25, LEARN: 75, TRAIN: 330, PROVE: 54, ACT: 20, CHANGE: 13}
+STAGES = {START: 5, LISTEN: 13, MAKE: 25, LEARN: 75, TRAIN: 240, PROVE: 54, ACT: 20, CHANGE: 13}
 
 
 @dataclass(frozen=True, slots=True)
