@@ -66,7 +66,8 @@ FALSE_DEMOTION = 1e-4
 _NEW_BACKEND = 2.5
 #: What is suspected when an SLM disagrees: that it got so much worse.
 _RISE = 0.1
-#: A conversation counts once in so many audited calls; one that comes back later counts again.
+#: A conversation counts once in so many audited calls, and once however long it goes on by itself; one that comes back
+#: later counts again.
 _REMEMBERED = 512
 #: Backends of the LLM that are remembered; a provider rolls a few at a time.
 _BACKENDS = 64
@@ -98,6 +99,7 @@ class Audit:
         doubt: how much likelier the calls of late are after a rise by ten points than before it, as a logarithm, at
             least 0 (a cumulative sum: Page, Biometrika 41 (1954)). It proves nothing, and says who should answer.
         recent: the conversations that counted among the last audited calls, and nothing for those that did not.
+        last: that of the last audited call.
         backends: what the LLM called its backend, newest last.
     """
 
@@ -108,6 +110,7 @@ class Audit:
     test: RegressionTest
     doubt: float = 0.0
     recent: tuple[str, ...] = ()
+    last: str = ""
     backends: tuple[str, ...] = ()
 
     @classmethod
@@ -130,7 +133,8 @@ class Audit:
         if outcome is Outcome.INCOMPARABLE:
             return replace(self, uncompared=self.uncompared + 1)
         if conversation in self.recent:
-            return replace(self, repeated=self.repeated + 1, recent=(*self.recent, "")[-_REMEMBERED:])
+            recent = self.recent if conversation == self.last else (*self.recent, "")[-_REMEMBERED:]
+            return replace(self, repeated=self.repeated + 1, recent=recent, last=conversation)
         failed = outcome is Outcome.DISAGREE
         return replace(
             self,
@@ -139,6 +143,7 @@ class Audit:
             test=self.test.observe(failed),
             doubt=max(0.0, self.doubt + self._surprise(failed)),
             recent=(*self.recent, conversation)[-_REMEMBERED:],
+            last=conversation,
         )
 
     def answered_by(self, backend: str) -> Audit:
@@ -185,7 +190,7 @@ class Audit:
         return {
             "n": self.n, "failures": self.failures, "uncompared": self.uncompared, "repeated": self.repeated,
             **self.test.to_json(), "doubt": self.doubt, "recent": list(self.recent),
-            "backends": list(self.backends),
+            "last": self.last, "backends": list(self.backends),
         }  # fmt: skip
 
     @classmethod
@@ -196,10 +201,11 @@ class Audit:
             AuditInvalid: not such a state.
         """
         try:
+            recent = tuple(str(name) for name in value["recent"])
             return cls(
                 int(value["n"]), int(value["failures"]), int(value["uncompared"]), int(value["repeated"]),
                 RegressionTest.from_json(value), float(value.get("doubt", 0.0)),
-                tuple(str(name) for name in value["recent"]),
+                recent, str(value.get("last", recent[-1] if recent else "")),
                 tuple(str(name) for name in value.get("backends", ())),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
