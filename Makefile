@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# Modules are compiled when they are first used, not all when they are installed: that takes a third off the set-up.
+# Modules are compiled when they are first used, and kept so, not all when they are installed: that takes a third off the
+# set-up.
 PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST_ARGS ?=

@@ -87,7 +87,7 @@ class Promotion:
         min_confidence: mean token probability that its certificate asks of an answer; 0 serves any that has one, None
             (it goes without a certificate) those without one too.
         audit_share: of its served calls that the LLM answers too; None: `UNDERSTUDY_AUDIT_SHARE`.
-        in_doubt: what it did of late speaks against it: until that is outweighed the LLM answers, and it in the shadow.
+        in_doubt: of late it disagreed, or the LLM changed, and the LLM answers until agreements outweigh that.
     """
 
     cluster_id: str

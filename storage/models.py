@@ -273,7 +273,7 @@ class PromotionRow(Base):
         min_confidence: an answer less sure is not served; None where no certificate says so.
         audit_share: of its served calls that the LLM answers too, as it is now; None: `UNDERSTUDY_AUDIT_SHARE`.
         asked_audit_share: the one that was asked for when it was made.
-        in_doubt: what it did of late speaks against it, so that the LLM answers until that is outweighed.
+        in_doubt: of late it disagreed, or the LLM changed, and the LLM answers until agreements outweigh that.
     """
 
     __tablename__ = "promotions"

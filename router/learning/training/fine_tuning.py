@@ -273,7 +273,7 @@ def _trainer(
     recipe: Recipe,
     follower: Follower,
 ) -> Trainer:
-    halves = compute_dtype() is torch.bfloat16
+    in_bfloat16 = compute_dtype() is torch.bfloat16
     checks: dict[str, Any] = {
         "eval_strategy": "steps",
         "load_best_model_at_end": True,
@@ -289,7 +289,7 @@ def _trainer(
         per_device_train_batch_size=plan.rows_a_pass,
         per_device_eval_batch_size=plan.rows_a_pass,
         gradient_accumulation_steps=plan.passes_a_step,
-        gradient_checkpointing=halves and base.parameters >= RECOMPUTING_PARAMETERS,
+        gradient_checkpointing=in_bfloat16 and base.parameters >= RECOMPUTING_PARAMETERS,
         packing=plan.packed,
         max_length=plan.row_tokens,
         dataset_kwargs={"skip_prepare_dataset": not plan.packed},  # samples come as tokens and labels
@@ -302,7 +302,7 @@ def _trainer(
         logging_nan_inf_filter=False,  # it would hide a divergence
         seed=recipe.seed,
         use_cpu=not torch.cuda.is_available(),
-        bf16=halves,
+        bf16=in_bfloat16,
         disable_tqdm=True,
         report_to="none",
     )
